@@ -1,0 +1,86 @@
+"""Converter codes and SI values: one code path for the simulator and for every driver.
+
+A code is a whole number of steps, and zero is always a code. Values that come back from codes are ``code * step`` in
+the caller's dtype, so that results do not depend on whether numbers crossed a wire as codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hil.contract import Flag, Range
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """A uniform grid of codes.
+
+    Args:
+        low: lowest value (SI).
+        high: highest value (SI).
+        step: value of one code (SI).
+    """
+
+    low: float
+    high: float
+    step: float
+
+    @property
+    def first(self) -> int:
+        """The lowest code."""
+        return round(self.low / self.step)
+
+    @property
+    def last(self) -> int:
+        """The highest code."""
+        return round(self.high / self.step)
+
+    def codes(self, values: Tensor) -> Tensor:
+        """The nearest codes of values, as whole numbers in the values' dtype; not bounded."""
+        return (values * (1.0 / self.step)).round_()
+
+    def values(self, codes: Tensor) -> Tensor:
+        """The values of codes."""
+        return codes * self.step
+
+    def quantise_(self, values: Tensor) -> Tensor:
+        """Puts values on the grid, in place."""
+        return values.mul_(1.0 / self.step).round_().mul_(self.step)
+
+    def sample_(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Converts values as an analog-to-digital converter does, in place.
+
+        A value at or beyond the first or last code keeps the rail's value and is flagged; the flags are None when no
+        value touched a rail.
+        """
+        first, last = self.first, self.last
+        codes = values.mul_(1.0 / self.step).round_()
+        lowest, highest = (float(v) for v in torch.aminmax(codes)) if codes.numel() else (0.0, 0.0)
+        flags = None
+        if lowest <= first or highest >= last:
+            flags = (codes >= last).to(torch.uint8) * int(Flag.SAT_HIGH)
+            flags |= (codes <= first).to(torch.uint8) * int(Flag.SAT_LOW)
+            codes.clamp_(first, last)
+        return codes.mul_(self.step), flags
+
+
+def sensing(chosen: Range) -> Converter:
+    """The converter of a current range: rails at ``-negative`` and ``+positive``."""
+    return Converter(-chosen.negative, chosen.positive, chosen.step)
+
+
+def pick_range(ranges: tuple[Range, ...], full_scale: float | None) -> Range | None:
+    """The narrowest range that holds ``full_scale`` on both sides; the widest when None, or when none holds it.
+
+    Args:
+        ranges: the board's ranges, widest first.
+        full_scale: A, the range wanted.
+    """
+    if not ranges:
+        return None
+    if full_scale is None:
+        return ranges[0]
+    return next((r for r in reversed(ranges) if min(r.negative, r.positive) >= full_scale), ranges[0])

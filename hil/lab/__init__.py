@@ -1,0 +1,1 @@
+"""The upper floor: everything around a run that touches files, people and the clock."""

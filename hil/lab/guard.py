@@ -1,0 +1,127 @@
+"""The guard: nothing reaches a board except through it.
+
+The whole list is checked before anything is sent. What is above a limit is refused, never clipped. Limits are compared
+in the dtype of the request, so that 0.3 in float32 is not above a limit of 0.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from hil.contract import Backend, BoardSpec, Op, Outcome, Restorable, SafeReport
+from hil.contract.cost import cost, link_seconds
+from hil.errors import Unsupported
+from hil.lab.checks import Checked, Checks
+from hil.lab.ledger import Ledger
+from hil.lab.stop import StopToken
+from hil.lab.watch import Watch
+from hil.lab.wear import Wear
+
+
+class Audit(Protocol):
+    """Keeps what is about to be sent and what came of it."""
+
+    def intent(self, checked: Sequence[Checked]) -> int:
+        """Stores a list before it is sent and gives its number."""
+        ...
+
+    def outcome(self, number: int, outcomes: Sequence[Outcome]) -> None:
+        """Notes what came of a list."""
+        ...
+
+
+class Guard:
+    """A backend that checks everything before the board sees it.
+
+    Args:
+        board: a driver or a simulator.
+        wear: the pulse counters of the chip; None for a fresh chip.
+        stop: the run's stop token.
+        audit: where lists are kept; None for no record.
+
+    Attributes:
+        ledger: what was used so far.
+        wear: the pulse counters of the chip.
+    """
+
+    def __init__(
+        self, board: Backend, wear: Wear | None = None, stop: StopToken | None = None, audit: Audit | None = None
+    ) -> None:
+        self.board = board
+        self.wear = wear or Wear(board.spec)
+        self.stop = stop or StopToken()
+        self.audit = audit
+        self.ledger = Ledger()
+        self._spec = board.spec
+        self._checks = Checks(board.spec, self.wear)
+        self._watch = Watch(board.spec)
+        self._linked = board.spec.timing.round_trip > 0 or board.spec.timing.bytes_per_second is not None
+
+    @property
+    def spec(self) -> BoardSpec:
+        """The spec of the board inside."""
+        return self._spec
+
+    def execute(self, ops: Sequence[Op]) -> list[Outcome]:
+        """Checks a list and sends it.
+
+        Raises:
+            LimitExceeded: something in the list is above a limit; nothing was sent.
+            InvalidOperation: something in the list is not well formed; nothing was sent.
+            LimitBreached: a reading passed a current limit; the list was carried out.
+            Aborted: the operator ended the run; nothing was sent.
+            BoardFault: the board failed in the middle.
+        """
+        self.stop.check()
+        checked = self._checks.list(ops)
+        if any(c.counts is not None for c in checked):
+            self.wear.settle()
+        number = None if self.audit is None else self.audit.intent(checked)
+        sent = [c.op for c in checked]
+        outcomes = self.board.execute(sent)
+        self.ledger.add(sent, outcomes, self._link(sent))
+        if self.audit is not None and number is not None:
+            self.audit.outcome(number, outcomes)
+        self._watch.look(sent, outcomes)
+        return outcomes
+
+    def now(self) -> float:
+        """See ``Backend``."""
+        return self.board.now()
+
+    def make_safe(self) -> SafeReport:
+        """See ``Backend``."""
+        return self.board.make_safe()
+
+    def close(self) -> None:
+        """See ``Backend``."""
+        self.board.close()
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the board's whole state can be saved and put back."""
+        return isinstance(self.board, Restorable)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The board's state together with the wear of its chip."""
+        return {**self._inside().snapshot(), **self.wear.snapshot()}
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Puts a snapshot back."""
+        self._inside().restore(saved)
+        self.wear.restore(saved)
+
+    def _inside(self) -> Restorable:
+        if not isinstance(self.board, Restorable):
+            raise Unsupported("snapshot and restore", self._spec.identity.name, "a chip cannot be copied")
+        return self.board
+
+    def _link(self, sent: Sequence[Op]) -> float:
+        """Time on the link, s; nothing for a board in this process."""
+        if not self._linked:
+            return 0.0
+        total = sum((cost(op, self._spec) for op in sent[1:]), cost(sent[0], self._spec)) if sent else None
+        return 0.0 if total is None else link_seconds(total, 1, self._spec)

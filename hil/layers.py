@@ -1,0 +1,135 @@
+"""Layers whose products are measured on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hil.contract import Backend, Sense
+from hil.mapping import PairMapping
+from hil.matrix import PlacedMatrix
+
+
+class Backward(Protocol):
+    """How an error goes back through a layer; handed to ``deploy``."""
+
+    def observe(self, layer: CrossbarLayer, x: Tensor, z: Tensor) -> None:
+        """Sees every product that was measured: inputs [batch, n_in] and currents as outputs [batch, n_out]."""
+        ...
+
+    def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
+        """The error at the inputs [batch, n_in] of an error at the outputs [batch, n_out]; None stops it here."""
+        ...
+
+
+class CrossbarLayer(nn.Module):
+    """A linear layer: products on the board, bias on the host.
+
+    Args:
+        name: unique in its network.
+        matrices: named matrices on the board (``W``); the layer's output is their sum.
+        mapping: weights and conductances.
+        backend: what carries the reads out.
+        backward: how errors go back.
+        bias: [n_out], on the host.
+        sense: how products are measured.
+
+    Attributes:
+        factors: inputs and errors of the last backward pass, (x, d), or None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        matrices: Mapping[str, PlacedMatrix],
+        mapping: PairMapping,
+        backend: Backend,
+        backward: Backward,
+        bias: Tensor,
+        sense: Sense | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.matrices = dict(matrices)
+        self.mapping = mapping
+        self.backend = backend
+        self.rule = backward
+        self.sense = sense or Sense()
+        self.bias = nn.Parameter(bias.clone())
+        self.factors: tuple[Tensor, Tensor] | None = None
+        first = next(iter(self.matrices.values()))
+        self.n_out, self.n_in = first.n_out, first.n_in
+
+    @property
+    def step(self) -> float:
+        """The change of weight that one usual pulse on one cell makes."""
+        return self.mapping.step(self.backend.spec)
+
+    @torch.no_grad()
+    def measure(self, x: Tensor) -> Tensor:
+        """Measures products [batch, n_out] of inputs [batch, n_in]: one list, one Read a matrix; without the bias."""
+        matrices = list(self.matrices.values())
+        outcomes = self.backend.execute([matrix.read(x, self.sense) for matrix in matrices])
+        total: Tensor | None = None
+        for matrix, outcome in zip(matrices, outcomes, strict=True):
+            assert outcome.value is not None
+            part = matrix.collect(outcome.value)
+            total = part if total is None else total + part
+        assert total is not None
+        z = total.to(x.dtype)
+        self.rule.observe(self, x, z)
+        return z
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pre-activations [batch, n_out] with bias; differentiable through the layer's ``Backward``."""
+        return _Product.apply(x, self.bias, self)  # pyright: ignore[reportReturnType]
+
+
+class _Product(torch.autograd.Function):
+    """Forward on the board, backward by the layer's own rule."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor, layer: CrossbarLayer) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.layer = layer
+        return layer.measure(x) + bias
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        d, layer = grads[0], ctx.layer
+        (x,) = ctx.saved_tensors
+        layer.factors = (x.detach(), d.detach())
+        back = layer.rule.backward(layer, d) if ctx.needs_input_grad[0] else None
+        return back, d.sum(0), None
+
+
+class NoBackward:
+    """Stops errors: for training that needs no backward pass, and for inference."""
+
+    def observe(self, layer: CrossbarLayer, x: Tensor, z: Tensor) -> None:
+        """See ``Backward``."""
+
+    def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
+        """See ``Backward``."""
+        return None
+
+
+class ChipBackward:
+    """Sends errors back through the chip: one transposed read a matrix, each sample scaled to the full voltage."""
+
+    def observe(self, layer: CrossbarLayer, x: Tensor, z: Tensor) -> None:
+        """See ``Backward``."""
+
+    def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
+        """See ``Backward``."""
+        matrices = list(layer.matrices.values())
+        asked = [matrix.read_transposed(d, layer.mapping.volts, layer.sense) for matrix in matrices]
+        outcomes = layer.backend.execute([read for read, _ in asked])
+        total = torch.zeros(d.shape[0], layer.n_in, dtype=d.dtype)
+        for matrix, (_, scale), outcome in zip(matrices, asked, outcomes, strict=True):
+            assert outcome.value is not None
+            total += matrix.collect_transposed(outcome.value, scale).to(d.dtype)
+        return total

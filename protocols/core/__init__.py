@@ -1,0 +1,1 @@
+"""Pure functions: the numerical cores of the protocols, with leading replica axes."""

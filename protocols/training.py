@@ -1,0 +1,106 @@
+"""Training as a composition: a gradient source, a chain of transforms, an update rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hil.network import Network
+from protocols.parts import Batch, Change, Estimate, Key, State, StepRecord, Tensors, Transform
+from protocols.perturbation import NodePerturbation, WeightPerturbation
+from protocols.rules import SignedPulses
+from protocols.transforms import Clip, Momentum, Residual, Sgd, StochasticRounding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """A training protocol.
+
+    Args:
+        source: how the gradient is measured.
+        transforms: what happens to it, in order; the names of biases end in ``.bias`` and pass through them too.
+        rule: how the chip is written.
+        tau_x: steps that one batch is held.
+        tau_theta: steps whose estimates are summed into one update.
+    """
+
+    kind: Literal["training"] = "training"
+    source: NodePerturbation | WeightPerturbation
+    transforms: tuple[Sgd | Momentum | Clip | StochasticRounding | Residual, ...]
+    rule: SignedPulses
+    tau_x: int = 1
+    tau_theta: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tau_x < 1 or self.tau_theta < 1:
+            raise ValueError("tau_x and tau_theta must be at least 1")
+
+    def init(self, network: Network, seed: int) -> State:
+        """The state before the first step."""
+        tensors: Tensors = {}
+        for number, transform in enumerate(self._chain()):
+            for name, value in transform.start(network).items():
+                tensors[f"{number}/{name}"] = value
+        if self.tau_theta > 1:
+            tensors |= {f"sum/{name}": torch.zeros_like(value) for name, value in _shapes(network).items()}
+        return State(0, seed, tensors)
+
+    def batch_of(self, step: int) -> int:
+        """The number of the batch that a step wants."""
+        return step // self.tau_x
+
+    def step(self, state: State, network: Network, batch: Batch) -> tuple[State, StepRecord]:
+        """Measures, and updates the chip when an estimate is complete."""
+        key = Key(state.seed, state.step)
+        estimate = self.source.estimate(network, batch, key, self.tau_theta)
+        tensors = dict(state.tensors)
+        change = self._collect(estimate, tensors, state.step)
+        numbers: Mapping[str, float] = {}
+        if change is not None:
+            for number, transform in enumerate(self._chain()):
+                memory = _part(tensors, f"{number}/")
+                change = transform.apply(change, memory, network, key)
+                tensors |= {f"{number}/{name}": value for name, value in memory.items()}
+            _add_biases(network, change)
+            numbers = self.rule.write(network, change, key)
+        record = StepRecord(state.step, estimate.loss, estimate.correct, numbers)
+        return State(state.step + 1, state.seed, tensors), record
+
+    def _chain(self) -> tuple[Transform, ...]:
+        return self.transforms
+
+    def _collect(self, estimate: Estimate, tensors: Tensors, step: int) -> Change | None:
+        """The gradient to update with: this step's, or the mean over tau_theta steps once they are complete."""
+        now: Change = {}
+        for name, gradient in estimate.layers.items():
+            now[name], now[f"{name}.bias"] = gradient.weights, gradient.bias
+        if self.tau_theta == 1:
+            return now
+        for name, value in now.items():
+            tensors[f"sum/{name}"] = tensors[f"sum/{name}"] + value / self.tau_theta
+        if (step + 1) % self.tau_theta:
+            return None
+        ready = {name: tensors[f"sum/{name}"] for name in now}
+        tensors |= {f"sum/{name}": torch.zeros_like(value) for name, value in ready.items()}
+        return ready
+
+
+def _shapes(network: Network) -> dict[str, Tensor]:
+    shapes: dict[str, Tensor] = {}
+    for layer in network.layers:
+        shapes[layer.name], shapes[f"{layer.name}.bias"] = torch.zeros(layer.n_out, layer.n_in), torch.zeros(layer.n_out)
+    return shapes
+
+
+def _part(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _add_biases(network: Network, change: Change) -> None:
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.bias += change[f"{layer.name}.bias"]

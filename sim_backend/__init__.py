@@ -1,0 +1,1 @@
+"""The software crossbar: a board in memory that behaves like a chip."""

@@ -1,0 +1,210 @@
+"""The simulated board: a backend whose chip is tensors and whose clock is virtual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hil.contract import (
+    BoardSpec,
+    Flag,
+    Op,
+    Outcome,
+    Outer,
+    Probe,
+    Pulse,
+    Ramp,
+    Read,
+    ReadCells,
+    SafeReport,
+    Sense,
+    Shape,
+    Wait,
+)
+from hil.contract.cost import Cost, coincidences, cost, ramp_cost
+from hil.contract.stopping import RampProgress
+from hil.errors import BoardMissing, Unsupported
+from sim_backend.chip import Chip, checked
+from sim_backend.config import SimulatorConfig
+from sim_backend.doors import Aging, Conduction, NoAging, NoWires
+from sim_backend.gates import Gates
+from sim_backend.periphery import Periphery
+
+_STREAMS = {"chip": 0x9E3779B1, "op": 0x85EBCA6B}
+
+
+def _seed(root: int, stream: str, number: int) -> int:
+    """A 63-bit seed from the root seed, a stream and a number (splitmix64 finaliser)."""
+    z = (root * 0x9E3779B97F4A7C15 + _STREAMS[stream] * 0xC2B2AE3D27D4EB4F + number * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (z ^ (z >> 31)) >> 1
+
+
+class SimBoard:
+    """A board in memory.
+
+    Noise is keyed by (seed, number of the operation): equal lists of operations give equal results, and the state of
+    the noise is one integer.
+
+    Args:
+        spec: what the board is.
+        config: the physics.
+        seed: root seed where the config names none.
+        wires: what lies between cells and amplifiers.
+        aging: what lab time does to cells.
+    """
+
+    def __init__(
+        self,
+        spec: BoardSpec,
+        config: SimulatorConfig,
+        seed: int = 0,
+        *,
+        wires: Conduction | None = None,
+        aging: Aging | None = None,
+    ) -> None:
+        self._spec = spec
+        self._root = seed if config.seed is None else config.seed
+        self._generator = torch.Generator()
+        self._generator.manual_seed(_seed(self._root, "chip", 0))
+        self.chip = Chip(spec.cells, config, self._generator)
+        self._periphery = Periphery(spec, config, wires or NoWires())
+        self._gates = Gates(spec, config.gate_threshold)
+        self._aging: Aging = aging or NoAging()
+        self._clock = torch.zeros((), dtype=torch.float64)
+        self._number = torch.zeros((), dtype=torch.int64)
+        self._closed = False
+        self._work: dict[type[Any], Callable[[Any], Outcome]] = {
+            Read: self._read,
+            ReadCells: self._read_cells,
+            Pulse: self._pulse,
+            Outer: self._outer,
+            Ramp: self._ramp,
+            Wait: self._wait,
+            Probe: self._probe,
+        }
+
+    @property
+    def spec(self) -> BoardSpec:
+        """What the board is and what it may do."""
+        return self._spec
+
+    def execute(self, ops: Sequence[Op]) -> list[Outcome]:
+        """See ``Backend``."""
+        if self._closed:
+            raise BoardMissing(self._spec.identity.name, "it was closed; open it again")
+        return [self._one(op) for op in ops]
+
+    def now(self) -> float:
+        """Virtual lab seconds since the chip was made."""
+        return float(self._clock)
+
+    def make_safe(self) -> SafeReport:
+        """See ``Backend``; the outputs of a simulated board are off between operations."""
+        return SafeReport({"rows": "off", "cols": "off", "gates": "off"}, confirmed=True)
+
+    def close(self) -> None:
+        """See ``Backend``."""
+        self._closed = True
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """See ``Restorable``: cells, parameters, clock and the number of the next operation."""
+        return {**self.chip.snapshot(), "board.clock": self._clock.clone(), "board.number": self._number.clone()}
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """See ``Restorable``."""
+        clock, number = checked(saved, "board.clock", self._clock), checked(saved, "board.number", self._number)
+        self.chip.restore(saved)
+        self._clock.copy_(clock)
+        self._number.copy_(number)
+
+    def _one(self, op: Op) -> Outcome:
+        self._generator.manual_seed(_seed(self._root, "op", int(self._number)))
+        self._number += 1
+        return self._work[type(op)](op)
+
+    def _outcome(self, price: Cost, value: Tensor | None, flags: Tensor | None, applied: Tensor | None) -> Outcome:
+        began = float(self._clock)
+        self._clock += price.seconds
+        if self._aging.advance(self.chip.state, price.seconds, self._generator):
+            self.chip.version += 1
+        return Outcome(value, flags, applied, began, price.seconds, price.events)
+
+    def _read(self, op: Read) -> Outcome:
+        g = self._gates.opened(self.chip.tiles(op.blocks), op.sense.gate)
+        amps, flags = self._periphery.read(g, op, self._generator)
+        if op.pairs:
+            amps, flags = amps[..., 0::2] - amps[..., 1::2], _merged(flags)
+        return self._outcome(cost(op, self._spec), amps, flags, None)
+
+    def _read_cells(self, op: ReadCells) -> Outcome:
+        g = self._gates.opened(self.chip.tiles(op.blocks), op.sense.gate)
+        amps, flags = self._periphery.cells(g, op.sense, self._generator)
+        if op.mask is not None:
+            mask = op.mask.expand(op.blocks.shape)
+            amps = torch.where(mask, amps, torch.nan)
+            flags = torch.zeros(amps.shape, dtype=torch.uint8) if flags is None else flags
+            flags = torch.where(mask, flags, int(Flag.NOT_MEASURED)).to(torch.uint8)
+        return self._outcome(cost(op, self._spec), amps, flags, None)
+
+    def _pulse(self, op: Pulse) -> Outcome:
+        limits = self._gates.let_through(op.up), self._gates.let_through(op.down)
+        for cycle in range(op.cycles):
+            counts = -op.counts if op.alternate and cycle % 2 else op.counts
+            self.chip.pulse(op.blocks, counts, op.up, op.down, limits, self._generator)
+        applied = (op.counts.abs() * op.cycles).to(torch.int32).expand(op.blocks.shape)
+        return self._outcome(cost(op, self._spec), None, None, applied)
+
+    def _outer(self, op: Outer) -> Outcome:
+        counts = coincidences(op)
+        limits = self._gates.let_through(op.up), self._gates.let_through(op.down)
+        self.chip.pulse(op.blocks, counts, op.up, op.down, limits, self._generator)
+        return self._outcome(cost(op, self._spec), None, None, counts.abs())
+
+    def _ramp(self, op: Ramp) -> Outcome:
+        progress = RampProgress(op)
+        for step, point in enumerate(op.points.tolist()):
+            cells = progress.wanted(step)
+            if not bool(cells.any()):
+                continue
+            shape = _at(op, point)
+            limits = self._gates.let_through(shape), self._gates.let_through(shape)
+            self.chip.pulse(op.blocks, op.sign * cells, shape, shape, limits, self._generator)
+            sense = op.sense if op.sense.volts is not None else _inside(op, shape)
+            g = self._gates.opened(self.chip.tiles(op.blocks), sense.gate)
+            progress.observe(step, *self._periphery.cells(g, sense, self._generator))
+        price = ramp_cost(op, int(progress.applied.sum()), self._spec)
+        value = progress.amps if progress.trace is None else progress.trace
+        return self._outcome(price, value, progress.flags, progress.applied)
+
+    def _wait(self, op: Wait) -> Outcome:
+        return self._outcome(cost(op, self._spec), None, None, None)
+
+    def _probe(self, op: Probe) -> Outcome:
+        known = {"temperature": 300.0}
+        for name in op.names:
+            if name not in known:
+                raise Unsupported(f"probe {name!r}", self._spec.identity.name, f"it knows {', '.join(known)}")
+        value = torch.tensor([known[name] for name in op.names], dtype=torch.float64)
+        return self._outcome(cost(op, self._spec), value, None, None)
+
+
+def _at(op: Ramp, point: float) -> Shape:
+    """The ramp's pulse with its knob at a point."""
+    shape = op.shape
+    volts, gate = (point, shape.gate) if op.knob == "volts" else (shape.volts, point)
+    return Shape(volts, shape.seconds, gate, shape.amps)
+
+
+def _inside(op: Ramp, shape: Shape) -> Sense:
+    """Sensing inside the pulse: at the pulse's own amplitude."""
+    return replace(op.sense, volts=float(shape.volts))
+
+
+def _merged(flags: Tensor | None) -> Tensor | None:
+    return None if flags is None else flags[..., 0::2] | flags[..., 1::2]
