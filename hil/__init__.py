@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hil.lab.build import open_board as open_board
-    from hil.lab.build import run as run
+    from hil.lab.runs import run as run
     from hil.network import deploy as deploy
 
 __version__ = "0.1.0"
 __all__ = ["deploy", "open_board", "run"]
 
-_VERBS = {"open_board": "hil.lab.build", "run": "hil.lab.build", "deploy": "hil.network"}
+_VERBS = {"open_board": "hil.lab.build", "run": "hil.lab.runs", "deploy": "hil.network"}
 
 
 def _check_rooms() -> None:

@@ -58,13 +58,31 @@ class Converter:
         """
         first, last = self.first, self.last
         codes = values.mul_(1.0 / self.step).round_()
-        lowest, highest = (float(v) for v in torch.aminmax(codes)) if codes.numel() else (0.0, 0.0)
         flags = None
-        if lowest <= first or highest >= last:
+        if codes.numel() and (float(codes.amin()) <= first or float(codes.amax()) >= last):  # faster than aminmax
             flags = (codes >= last).to(torch.uint8) * int(Flag.SAT_HIGH)
             flags |= (codes <= first).to(torch.uint8) * int(Flag.SAT_LOW)
             codes.clamp_(first, last)
         return codes.mul_(self.step), flags
+
+
+def difference(
+    plus: Tensor, minus: Tensor, plus_flags: Tensor | None = None, minus_flags: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The difference of two readings and its flags; a minus reading at its high rail makes the difference too low."""
+    flags = plus_flags
+    if minus_flags is not None:
+        rails = int(Flag.SAT_LOW | Flag.SAT_HIGH)
+        turned = (minus_flags & (0xFF - rails)) | ((minus_flags & 1) << 1) | ((minus_flags & 2) >> 1)
+        flags = turned if flags is None else flags | turned
+    return plus - minus, flags
+
+
+def pair_differences(amps: Tensor, flags: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Differences of neighbouring sensed lines, even minus odd: [..., sensed / 2] from [..., sensed]."""
+    if flags is None:
+        return difference(amps[..., 0::2], amps[..., 1::2])
+    return difference(amps[..., 0::2], amps[..., 1::2], flags[..., 0::2], flags[..., 1::2])
 
 
 def sensing(chosen: Range) -> Converter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ class CrossbarLayer(nn.Module):
         self,
         name: str,
         matrices: Mapping[str, PlacedMatrix],
+        *,
         mapping: PairMapping,
         backend: Backend,
         backward: Backward,
@@ -85,7 +86,7 @@ class CrossbarLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pre-activations [batch, n_out] with bias; differentiable through the layer's ``Backward``."""
-        return _Product.apply(x, self.bias, self)  # pyright: ignore[reportReturnType]
+        return cast(Tensor, _Product.apply(x, self.bias, self))  # pyright: ignore[reportUnknownMemberType]
 
 
 class _Product(torch.autograd.Function):

@@ -45,12 +45,21 @@ class PlacedMatrix:
     @cached_property
     def _feed(self) -> tuple[Tensor, tuple[int, ...] | None, Tensor]:
         """The distinct rows of ``in_index``, which of them each tile takes, and their volts per input."""
-        both = torch.cat([self.in_index.double(), self.volts_per_input.double()], 1)
-        rows, which = torch.unique(both, dim=0, return_inverse=True)
-        feed = tuple(int(i) for i in which.tolist())
-        driven = self.in_index.shape[1]
-        index, volts = rows[:, :driven].long(), rows[:, driven:].to(self.volts_per_input.dtype)
-        return index, None if feed == tuple(range(len(self.blocks))) else feed, volts
+        distinct: list[int] = []
+        feed: list[int] = []
+        for tile in range(len(self.blocks)):
+            found = next((i for i, first in enumerate(distinct) if self._same_inputs(first, tile)), len(distinct))
+            if found == len(distinct):
+                distinct.append(tile)
+            feed.append(found)
+        all_differ = len(distinct) == len(self.blocks)
+        return self.in_index[distinct], None if all_differ else tuple(feed), self.volts_per_input[distinct]
+
+    def _same_inputs(self, a: int, b: int) -> bool:
+        """Whether two tiles are driven alike."""
+        return torch.equal(self.in_index[a], self.in_index[b]) and torch.equal(
+            self.volts_per_input[a], self.volts_per_input[b]
+        )
 
     @cached_property
     def _sensed(self) -> tuple[Tensor, Tensor]:
@@ -70,9 +79,7 @@ class PlacedMatrix:
         """The operation that multiplies inputs [batch, n_in] with the matrix."""
         index, feed, volts = self._feed
         lines = pad(x, (0, 1)).T[index]  # [feeds, driven, batch]; -1 takes the zero
-        return Read(
-            self.blocks, (lines * volts[:, :, None]).transpose(1, 2), self.drive, sense or Sense(), feed
-        )
+        return Read(self.blocks, (lines * volts[:, :, None]).transpose(1, 2), self.drive, sense or Sense(), feed)
 
     def collect(self, amps: Tensor) -> Tensor:
         """Outputs [batch, n_out] of currents [T, batch, sensed]."""
@@ -85,8 +92,8 @@ class PlacedMatrix:
     def read_transposed(self, d: Tensor, volts: float, sense: Sense | None = None) -> tuple[Read, Tensor]:
         """The operation that multiplies errors [batch, n_out] with the transposed matrix.
 
-        Both lines of a pair are driven, +d on one and -d on the other, so that one read gives W^T d. Each sample is
-        scaled to the full read voltage.
+        Both lines of a pair are driven, +d on one and -d on the other, so that one read gives W^T d; lines with less
+        gain than others are driven with less. Each sample is scaled to the full read voltage.
 
         Args:
             d: [batch, n_out].
@@ -98,7 +105,7 @@ class PlacedMatrix:
         """
         full = d.abs().amax(1, keepdim=True).clamp(min=torch.finfo(d.dtype).tiny)
         lines = pad(d / full * volts, (0, 1)).T[self.out_index]  # [T, sensed, batch]
-        driven = lines * self.gain.sign()[:, :, None]
+        driven = lines * (self.gain / self.gain.abs().amax())[:, :, None]
         return Read(self.blocks, driven.transpose(1, 2), self.drive.other, sense or Sense()), full / volts
 
     def collect_transposed(self, amps: Tensor, scale: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "identity": lambda z: z,
 }
-_MODULES = {nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", nn.ReLU: "relu", nn.Identity: "identity"}
+_MODULES: dict[type[nn.Module], str] = {
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.ReLU: "relu",
+    nn.Identity: "identity",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +139,19 @@ class Network(nn.Module):
         if self.cost == "mse":
             return (out - y.to(torch.float64)).square().mean(-1)
         classes = y.expand(out.shape[:-1])
-        return F.cross_entropy(out.reshape(-1, out.shape[-1]), classes.reshape(-1), reduction="none").view(classes.shape)
+        flat = F.cross_entropy(out.reshape(-1, out.shape[-1]), classes.reshape(-1), reduction="none")
+        return flat.view(classes.shape)
 
     def correct(self, out: Tensor, y: Tensor) -> Tensor:
-        """Which samples are right, bool [batch]: the class, or every output on its target's side of 0.5."""
-        if self.cost == "mse":
-            return ((out > 0.5) == (y > 0.5)).all(-1)
-        return out.argmax(-1) == y
+        """Which samples are right, bool [batch]; see ``is_correct``."""
+        return is_correct(out, y, self.cost)
+
+
+def is_correct(out: Tensor, y: Tensor, cost: CostName) -> Tensor:
+    """Which samples are right, bool [batch]: the class, or for ``mse`` every output on its target's side of 0.5."""
+    if cost == "mse":
+        return ((out > 0.5) == (y > 0.5)).all(-1)
+    return out.argmax(-1) == y
 
 
 def _port(port: Port, x: Tensor) -> Tensor:
@@ -177,7 +188,8 @@ def deploy(
         UsageError: the model holds something else.
     """
     linears, activations = _read_model(model)
-    mapping = mapping or usual_mapping(backend.spec, w_max=max(float(m.weight.abs().max()) for m in linears))
+    largest = max(float(m.weight.abs().max()) for m in linears)
+    mapping = mapping or usual_mapping(backend.spec, w_max=largest or 1.0)
     tilings = [tiling(m.out_features, m.in_features, backend.spec) for m in linears]
     names = [f"layer{i + 1}" for i in range(len(linears))]
     placed = place(list(zip(names, tilings, strict=True)), backend.spec, avoid)
@@ -186,8 +198,10 @@ def deploy(
     for name, linear, tiles, blocks in zip(names, linears, tilings, placed, strict=True):
         weights = linear.weight.detach()
         matrix = placed_pairs(tiles, blocks, mapping, weights.dtype)
-        bias = linear.bias.detach() if linear.bias is not None else torch.zeros(linear.out_features)
-        layers.append(CrossbarLayer(name, {"W": matrix}, mapping, backend, backward or NoBackward(), bias))
+        bias = cast(Tensor | None, linear.bias)
+        bias = torch.zeros(linear.out_features, dtype=weights.dtype) if bias is None else bias.detach()
+        rule = backward or NoBackward()
+        layers.append(CrossbarLayer(name, {"W": matrix}, mapping=mapping, backend=backend, backward=rule, bias=bias))
         if method is not None:
             plus, minus, clipped = mapping.pair(weights)
             target = torch.where(matrix.polarity > 0, matrix.spread(plus), matrix.spread(minus))
@@ -207,7 +221,8 @@ def _read_model(model: nn.Sequential) -> tuple[list[nn.Linear], list[str]]:
         elif type(module) in _MODULES and linears:
             activations[-1] = _MODULES[type(module)]
         else:
-            raise UsageError(f"cannot put {type(module).__name__} on a board; use Linear, Tanh, Sigmoid, ReLU, Identity")
+            known = ", ".join(["Linear", *(kind.__name__ for kind in _MODULES)])
+            raise UsageError(f"cannot put {type(module).__name__} on a board; use {known}")
     if not linears:
         raise UsageError("the model has no Linear layer")
     return linears, activations

@@ -95,7 +95,7 @@ def place(layers: Sequence[tuple[str, Tiling]], spec: BoardSpec, avoid: Tensor |
             spots = free_windows(free, n_rows, n_cols).nonzero()
             if spots.shape[0] == 0:
                 raise PlacementError(name, len(tiles), len(at), f"blocks of {n_rows} x {n_cols}")
-            k, r, c = (int(i) for i in spots[0].tolist())
+            k, r, c = (int(spots[0, axis]) for axis in range(3))
             free[k, r : r + n_rows, c : c + n_cols] = False
             at.append((k, r, c))
         kernel, row, col = (tuple(axis) for axis in zip(*at, strict=True))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hil.contract import Backend, Blocks, Flag, Kind, Pulse, Ramp, ReadCells, Sense, Shape, Stop
 from hil.errors import ProgramFailed
-from hil.units import Siemens, Volts, engineering
+from hil.units import Amps, Siemens, Volts, engineering
 
 
 class CellState(IntEnum):
@@ -70,6 +70,8 @@ class ByRamps:
         reset_low: first amplitude of a RESET ramp.
         reset_high: last amplitude of a RESET ramp.
         reset_step: step of a RESET ramp.
+        jump: rise of the current in one step that ends a RESET ramp at once (8 uA: Daffodil's control library).
+        give_up: rounds in which a cell goes through a whole ramp without moving, after which it counts as stuck.
         allowed: share of cells that may end outside their window.
     """
 
@@ -85,6 +87,8 @@ class ByRamps:
     reset_low: Volts
     reset_high: Volts
     reset_step: Volts
+    jump: Amps = 8e-6
+    give_up: int = 2
     allowed: float = 0.25
 
 
@@ -220,24 +224,30 @@ class _Work:
 
     def by_ramps(self, how: ByRamps) -> int:
         """SET ramps for cells below their window, RESET ramps for cells above it."""
+        still = torch.zeros(self.blocks.shape, dtype=torch.int32)
         self.verify()
         for done in range(how.rounds):
             if not bool(self.active.any()):
                 return done
-            self.ramp(self.active & (self.siemens < self.target), _set_ramp(how), Kind.SET, how)
-            self.ramp(self.active & (self.siemens > self.target), _reset_ramp(how), Kind.RESET, how)
+            before, low = self.siemens, self.siemens < self.target
+            spent = self.ramp(self.active & low, _set_ramp(how), Kind.SET, how)
+            spent |= self.ramp(self.active & ~low, _reset_ramp(how), Kind.RESET, how)
             self.verify()
+            moved = (self.siemens - before).abs() > how.window / 2
+            still += self.active & spent & ~moved
+            self.retire(self.active & (still >= how.give_up), CellState.STUCK)
         return how.rounds
 
-    def ramp(self, cells: Tensor, points: Tensor, kind: Kind, how: ByRamps) -> None:
+    def ramp(self, cells: Tensor, points: Tensor, kind: Kind, how: ByRamps) -> Tensor:
+        """Runs one ramp on cells; gives those that went through all points without stopping."""
         if not bool(cells.any()):
-            return
+            return torch.zeros_like(cells)
         up = kind is Kind.SET
         usual = self.shape(up)
         shape = Shape(how.set_volts if up else 0.0, usual.seconds, usual.gate, usual.amps)
         half = how.window / 2
         low, high = (self.target - half) * self.volts, (self.target + half) * self.volts
-        stop = Stop(low, high, self.spec.limits.cell_amps, jump=8e-6 if not up else float("inf"))
+        stop = Stop(low, high, self.spec.limits.cell_amps, jump=float("inf") if up else how.jump)
         sign = (cells * (1 if up else -1)).to(torch.int8)
         sense = Sense(self.volts, how.averages)
         op = Ramp(self.blocks, sign, kind, shape, "gate" if up else "volts", points, 0, sense, stop, back=up)
@@ -245,6 +255,7 @@ class _Work:
         assert outcome.applied is not None and outcome.flags is not None
         self.pulses += outcome.applied
         self.retire(cells & ((outcome.flags & int(Flag.ABORTED)) != 0), CellState.ABORTED)
+        return cells & ((outcome.flags & int(Flag.EXHAUSTED)) != 0)
 
 
 def usual_pulse(backend: Backend, up: bool) -> Shape:

@@ -45,8 +45,8 @@ class Software:
         for step in range(self.steps):
             samples = batch(step)
             optimiser.zero_grad()
-            software_cost(model(samples.x), samples.y, cost).backward()
-            optimiser.step()
+            software_cost(model(samples.x), samples.y, cost).backward()  # pyright: ignore[reportUnknownMemberType]
+            optimiser.step()  # pyright: ignore[reportUnknownMemberType]
 
 
 def software_cost(out: Tensor, y: Tensor, cost: CostName) -> Tensor:

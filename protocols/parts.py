@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from hil.network import Network
+from hil.protocol import Batch, State, StepRecord
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Samples to learn from.
-
-    Args:
-        x: [batch, n_in].
-        y: class numbers [batch], or targets [batch, n_out].
-    """
-
-    x: Tensor
-    y: Tensor
+__all__ = [
+    "Batch",
+    "Change",
+    "Estimate",
+    "Key",
+    "LayerGradient",
+    "Rule",
+    "Source",
+    "State",
+    "StepRecord",
+    "Tensors",
+    "Transform",
+    "zeros",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +68,7 @@ class Key:
 
 Tensors = dict[str, Tensor]
 Change = dict[str, Tensor]
-"""The wanted change of each layer's weights, [n_out, n_in]."""
-
-
-@dataclass(slots=True)
-class State:
-    """All that a protocol remembers between steps; tensors by name."""
-
-    step: int = 0
-    seed: int = 0
-    tensors: Tensors = field(default_factory=dict[str, "Tensor"])
-
-
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """What a step reports.
-
-    Args:
-        step: its number, from 0.
-        loss: mean cost of its batch, before the update.
-        correct: share of its batch that was right.
-        numbers: further numbers by name.
-    """
-
-    step: int
-    loss: float
-    correct: float
-    numbers: Mapping[str, float] = field(default_factory=dict[str, float])
+"""Wanted changes: a layer's weights [n_out, n_in] under ``<layer>``, its bias [n_out] under ``<layer>.bias``."""
 
 
 class Source(Protocol):
@@ -119,3 +97,12 @@ class Rule(Protocol):
     def write(self, network: Network, change: Change, key: Key) -> Mapping[str, float]:
         """Sends the operations; gives numbers for the record."""
         ...
+
+
+def zeros(network: Network) -> Tensors:
+    """A change of nothing: zeros for the weights and the bias of every layer."""
+    nothing: Tensors = {}
+    for layer in network.layers:
+        nothing[layer.name] = torch.zeros(layer.n_out, layer.n_in)
+        nothing[f"{layer.name}.bias"] = torch.zeros(layer.n_out)
+    return nothing

@@ -78,9 +78,7 @@ class WeightPerturbation:
     def estimate(self, network: Network, batch: Batch, key: Key, slots: int) -> Estimate:
         """See ``Source``."""
         codes = {
-            layer.name: signs(
-                (layer.n_out, layer.n_in + 1), generator(key.seed, f"weight/{layer.name}", key.step)
-            )
+            layer.name: signs((layer.n_out, layer.n_in + 1), generator(key.seed, f"weight/{layer.name}", key.step))
             for layer in network.layers
         }
         ports: list[tuple[str, Port]] = [(n, shadow(amplitude(self.norm, c.numel()) * c)) for n, c in codes.items()]
@@ -109,9 +107,7 @@ def finite_change(perturbed: Tensor, baseline: Tensor, clip: float | None) -> Te
     return change if clip is None else change.clamp_(-clip, clip)
 
 
-def _estimate(
-    network: Network, layers: dict[str, LayerGradient], costs: Tensor, out: Tensor, batch: Batch
-) -> Estimate:
+def _estimate(network: Network, layers: dict[str, LayerGradient], costs: Tensor, out: Tensor, batch: Batch) -> Estimate:
     correct = float(network.correct(out, batch.y).double().mean())
     return Estimate(layers, float(costs.mean()), correct)
 

@@ -31,8 +31,13 @@ class SignedPulses:
     kind: Literal["signed_pulses"] = "signed_pulses"
     most: int = 31
 
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"most must be at least 1, got {self.most}")
+
     def write(self, network: Network, change: Change, key: Key) -> Mapping[str, float]:
         """See ``Rule``. Numbers: ``pulsed_cells``, ``held_weights`` (weights that wanted more than ``most``)."""
+        up, down = usual_pulse(network.backend, up=True), usual_pulse(network.backend, up=False)
         ops: list[Op] = []
         cells = held = 0
         for layer in network.layers:
@@ -43,8 +48,6 @@ class SignedPulses:
             touched = int(counts.count_nonzero())
             cells += touched
             if touched:
-                backend = network.backend
-                up, down = usual_pulse(backend, up=True), usual_pulse(backend, up=False)
                 ops.append(Pulse(layer.matrices["W"].blocks, counts, up, down))
         if ops:
             network.backend.execute(ops)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from hil.network import Network
-from protocols.parts import Batch, Change, Estimate, Key, State, StepRecord, Tensors, Transform
+from protocols.parts import Batch, Change, Estimate, Key, State, StepRecord, Tensors, Transform, zeros
 from protocols.perturbation import NodePerturbation, WeightPerturbation
 from protocols.rules import SignedPulses
 from protocols.transforms import Clip, Momentum, Residual, Sgd, StochasticRounding
@@ -22,7 +21,8 @@ class Training:
 
     Args:
         source: how the gradient is measured.
-        transforms: what happens to it, in order; the names of biases end in ``.bias`` and pass through them too.
+        transforms: what happens to it, in order; biases pass through them too. One of them is an ``Sgd``, and rounding
+            comes last; without it the rule sends the nearest whole number of pulses.
         rule: how the chip is written.
         tau_x: steps that one batch is held.
         tau_theta: steps whose estimates are summed into one update.
@@ -37,7 +37,11 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.tau_x < 1 or self.tau_theta < 1:
-            raise ValueError("tau_x and tau_theta must be at least 1")
+            raise ValueError(f"tau_x and tau_theta must be at least 1, got {self.tau_x} and {self.tau_theta}")
+        if sum(isinstance(t, Sgd) for t in self.transforms) != 1:
+            raise ValueError("transforms must hold exactly one sgd: it turns the gradient into a change downhill")
+        if any(isinstance(t, StochasticRounding | Residual) for t in self.transforms[:-1]):
+            raise ValueError("rounding must be the last of the transforms, and there can be only one")
 
     def init(self, network: Network, seed: int) -> State:
         """The state before the first step."""
@@ -46,7 +50,7 @@ class Training:
             for name, value in transform.start(network).items():
                 tensors[f"{number}/{name}"] = value
         if self.tau_theta > 1:
-            tensors |= {f"sum/{name}": torch.zeros_like(value) for name, value in _shapes(network).items()}
+            tensors |= {f"sum/{name}": zero for name, zero in zeros(network).items()}
         return State(0, seed, tensors)
 
     def batch_of(self, step: int) -> int:
@@ -65,8 +69,8 @@ class Training:
                 memory = _part(tensors, f"{number}/")
                 change = transform.apply(change, memory, network, key)
                 tensors |= {f"{number}/{name}": value for name, value in memory.items()}
-            _add_biases(network, change)
             numbers = self.rule.write(network, change, key)
+            _add_biases(network, change)  # after the write: a refused update leaves the host as it was too
         record = StepRecord(state.step, estimate.loss, estimate.correct, numbers)
         return State(state.step + 1, state.seed, tensors), record
 
@@ -89,13 +93,6 @@ class Training:
         return ready
 
 
-def _shapes(network: Network) -> dict[str, Tensor]:
-    shapes: dict[str, Tensor] = {}
-    for layer in network.layers:
-        shapes[layer.name], shapes[f"{layer.name}.bias"] = torch.zeros(layer.n_out, layer.n_in), torch.zeros(layer.n_out)
-    return shapes
-
-
 def _part(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
@@ -103,4 +100,4 @@ def _part(tensors: Tensors, prefix: str) -> Tensors:
 def _add_biases(network: Network, change: Change) -> None:
     with torch.no_grad():
         for layer in network.layers:
-            layer.bias += change[f"{layer.name}.bias"]
+            layer.bias.add_(change[f"{layer.name}.bias"])

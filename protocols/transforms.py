@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from hil.network import Network
 from protocols.core.draws import generator
 from protocols.core.rounding import round_with_residual, stochastic_round
-from protocols.parts import Change, Key, Tensors
+from protocols.parts import Change, Key, Tensors, zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,10 @@ class Sgd:
     kind: Literal["sgd"] = "sgd"
     eta: float
     decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.eta > 0 and self.decay >= 0):
+            raise ValueError(f"eta must be above 0 and decay at least 0, got {self.eta} and {self.decay}")
 
     def start(self, network: Network) -> Tensors:
         """See ``Transform``."""
@@ -47,9 +52,13 @@ class Momentum:
     kind: Literal["momentum"] = "momentum"
     beta: float = 0.9
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < 1:
+            raise ValueError(f"beta must be at least 0 and below 1, got {self.beta}")
+
     def start(self, network: Network) -> Tensors:
         """See ``Transform``."""
-        return _zeros(network)
+        return zeros(network)
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
@@ -69,17 +78,21 @@ class Clip:
     kind: Literal["clip"] = "clip"
     rms: float
 
+    def __post_init__(self) -> None:
+        if not self.rms > 0:
+            raise ValueError(f"rms must be above 0, got {self.rms}")
+
     def start(self, network: Network) -> Tensors:
         """See ``Transform``."""
         return {}
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
-        def bounded(value: torch.Tensor) -> torch.Tensor:
-            size = value.square().mean().sqrt().clamp(min=1e-30)
-            return value * (self.rms / size).clamp(max=1.0)
+        return {name: self._bounded(value) for name, value in change.items()}
 
-        return {name: bounded(value) for name, value in change.items()}
+    def _bounded(self, value: Tensor) -> Tensor:
+        size = value.square().mean().sqrt()
+        return value * (self.rms / size) if float(size) > self.rms else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +132,6 @@ class Residual:
             whole, memory[layer.name] = round_with_residual(change[layer.name] / layer.step, memory[layer.name])
             rounded[layer.name] = whole * layer.step
         return rounded
-
-
-def _zeros(network: Network) -> Tensors:
-    """Zeros for the weights and the bias of every layer."""
-    zeros: Tensors = {}
-    for layer in network.layers:
-        zeros[layer.name] = torch.zeros(layer.n_out, layer.n_in)
-        zeros[f"{layer.name}.bias"] = torch.zeros(layer.n_out)
-    return zeros
 
 
 TransformConfig = Sgd | Momentum | Clip | StochasticRounding | Residual

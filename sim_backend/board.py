@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hil.contract import (
+    Blocks,
     BoardSpec,
+    Cells,
     Flag,
     Op,
     Outcome,
@@ -22,11 +23,12 @@ from hil.contract import (
     ReadCells,
     SafeReport,
     Sense,
-    Shape,
     Wait,
+    lacking,
 )
 from hil.contract.cost import Cost, coincidences, cost, ramp_cost
-from hil.contract.stopping import RampProgress
+from hil.contract.stopping import RampProgress, ramp_shape
+from hil.converters import pair_differences
 from hil.errors import BoardMissing, Unsupported
 from sim_backend.chip import Chip, checked
 from sim_backend.config import SimulatorConfig
@@ -35,6 +37,8 @@ from sim_backend.gates import Gates
 from sim_backend.periphery import Periphery
 
 _STREAMS = {"chip": 0x9E3779B1, "op": 0x85EBCA6B}
+_PROBES = {"temperature": 300.0}
+"""What ``Probe`` reads: an ambient temperature in K; the physics does not depend on it."""
 
 
 def _seed(root: int, stream: str, number: int) -> int:
@@ -68,6 +72,9 @@ class SimBoard:
         wires: Conduction | None = None,
         aging: Aging | None = None,
     ) -> None:
+        unknown = [name for name in spec.abilities.probes if name not in _PROBES]
+        if unknown:
+            raise Unsupported(f"probe {unknown[0]!r}", spec.identity.name, f"the simulator knows {', '.join(_PROBES)}")
         self._spec = spec
         self._root = seed if config.seed is None else config.seed
         self._generator = torch.Generator()
@@ -96,8 +103,13 @@ class SimBoard:
 
     def execute(self, ops: Sequence[Op]) -> list[Outcome]:
         """See ``Backend``."""
+        name = self._spec.identity.name
         if self._closed:
-            raise BoardMissing(self._spec.identity.name, "it was closed; open it again")
+            raise BoardMissing(name, "it was closed; open it again")
+        for op in ops:
+            reason = lacking(op, self._spec)
+            if reason:
+                raise Unsupported(type(op).__name__, name, reason)
         return [self._one(op) for op in ops]
 
     def now(self) -> float:
@@ -111,6 +123,11 @@ class SimBoard:
     def close(self) -> None:
         """See ``Backend``."""
         self._closed = True
+
+    @property
+    def restorable(self) -> bool:
+        """See ``Restorable``."""
+        return True
 
     def snapshot(self) -> dict[str, Tensor]:
         """See ``Restorable``: cells, parameters, clock and the number of the next operation."""
@@ -136,15 +153,14 @@ class SimBoard:
         return Outcome(value, flags, applied, began, price.seconds, price.events)
 
     def _read(self, op: Read) -> Outcome:
-        g = self._gates.opened(self.chip.tiles(op.blocks), op.sense.gate)
-        amps, flags = self._periphery.read(g, op, self._generator)
+        g, shut = self._seen(op.blocks, op.sense.gate)
+        amps, flags = self._periphery.read(g, op, self._generator, shut=shut)
         if op.pairs:
-            amps, flags = amps[..., 0::2] - amps[..., 1::2], _merged(flags)
+            amps, flags = pair_differences(amps, flags)
         return self._outcome(cost(op, self._spec), amps, flags, None)
 
     def _read_cells(self, op: ReadCells) -> Outcome:
-        g = self._gates.opened(self.chip.tiles(op.blocks), op.sense.gate)
-        amps, flags = self._periphery.cells(g, op.sense, self._generator)
+        amps, flags = self._cells(op.blocks, op.sense)
         if op.mask is not None:
             mask = op.mask.expand(op.blocks.shape)
             amps = torch.where(mask, amps, torch.nan)
@@ -154,16 +170,17 @@ class SimBoard:
 
     def _pulse(self, op: Pulse) -> Outcome:
         limits = self._gates.let_through(op.up), self._gates.let_through(op.down)
+        counts = op.counts.to(torch.int32).expand(op.blocks.shape)
         for cycle in range(op.cycles):
-            counts = -op.counts if op.alternate and cycle % 2 else op.counts
-            self.chip.pulse(op.blocks, counts, op.up, op.down, limits, self._generator)
-        applied = (op.counts.abs() * op.cycles).to(torch.int32).expand(op.blocks.shape)
+            pattern = -counts if op.alternate and cycle % 2 else counts
+            self.chip.pulse(op.blocks, pattern, op.up, op.down, limits=limits, generator=self._generator)
+        applied = counts.abs() * op.cycles
         return self._outcome(cost(op, self._spec), None, None, applied)
 
     def _outer(self, op: Outer) -> Outcome:
         counts = coincidences(op)
         limits = self._gates.let_through(op.up), self._gates.let_through(op.down)
-        self.chip.pulse(op.blocks, counts, op.up, op.down, limits, self._generator)
+        self.chip.pulse(op.blocks, counts, op.up, op.down, limits=limits, generator=self._generator)
         return self._outcome(cost(op, self._spec), None, None, counts.abs())
 
     def _ramp(self, op: Ramp) -> Outcome:
@@ -172,39 +189,29 @@ class SimBoard:
             cells = progress.wanted(step)
             if not bool(cells.any()):
                 continue
-            shape = _at(op, point)
-            limits = self._gates.let_through(shape), self._gates.let_through(shape)
-            self.chip.pulse(op.blocks, op.sign * cells, shape, shape, limits, self._generator)
-            sense = op.sense if op.sense.volts is not None else _inside(op, shape)
-            g = self._gates.opened(self.chip.tiles(op.blocks), sense.gate)
-            progress.observe(step, *self._periphery.cells(g, sense, self._generator))
+            shape = ramp_shape(op, point)
+            limit = self._gates.let_through(shape)
+            counts = op.sign * cells
+            self.chip.pulse(op.blocks, counts, shape, shape, limits=(limit, limit), generator=self._generator)
+            progress.observe(step, *self._cells(op.blocks, op.sense, shape.volts))
         price = ramp_cost(op, int(progress.applied.sum()), self._spec)
         value = progress.amps if progress.trace is None else progress.trace
         return self._outcome(price, value, progress.flags, progress.applied)
+
+    def _cells(self, blocks: Blocks, sense: Sense, inside: Cells | None = None) -> tuple[Tensor, Tensor | None]:
+        """Reads cells at ``sense.volts``, or inside a pulse at the pulse's own amplitude."""
+        volts = sense.volts if sense.volts is not None else inside
+        g, shut = self._seen(blocks, sense.gate)
+        return self._periphery.cells(g, 0.0 if volts is None else volts, sense, self._generator, shut=shut)
+
+    def _seen(self, blocks: Blocks, gate: float | None) -> tuple[Tensor, bool]:
+        """Conductances of blocks as a read sees them, and whether the gates shut the cells off."""
+        g, shut = self.chip.tiles(blocks), self._gates.shut(gate)
+        return torch.zeros_like(g) if shut else g, shut
 
     def _wait(self, op: Wait) -> Outcome:
         return self._outcome(cost(op, self._spec), None, None, None)
 
     def _probe(self, op: Probe) -> Outcome:
-        known = {"temperature": 300.0}
-        for name in op.names:
-            if name not in known:
-                raise Unsupported(f"probe {name!r}", self._spec.identity.name, f"it knows {', '.join(known)}")
-        value = torch.tensor([known[name] for name in op.names], dtype=torch.float64)
+        value = torch.tensor([_PROBES[name] for name in op.names], dtype=torch.float64)
         return self._outcome(cost(op, self._spec), value, None, None)
-
-
-def _at(op: Ramp, point: float) -> Shape:
-    """The ramp's pulse with its knob at a point."""
-    shape = op.shape
-    volts, gate = (point, shape.gate) if op.knob == "volts" else (shape.volts, point)
-    return Shape(volts, shape.seconds, gate, shape.amps)
-
-
-def _inside(op: Ramp, shape: Shape) -> Sense:
-    """Sensing inside the pulse: at the pulse's own amplitude."""
-    return replace(op.sense, volts=float(shape.volts))
-
-
-def _merged(flags: Tensor | None) -> Tensor | None:
-    return None if flags is None else flags[..., 0::2] | flags[..., 1::2]

@@ -60,6 +60,7 @@ class Chip:
         counts: Tensor,
         up: Shape,
         down: Shape,
+        *,
         limits: tuple[Tensor | float | None, Tensor | float | None],
         generator: torch.Generator,
     ) -> None:
@@ -74,18 +75,19 @@ class Chip:
                 whose current is limited to 0 does not switch.
             generator: noise of this operation.
         """
-        counts = counts.expand(blocks.shape)
+        counts = counts.to(torch.int32).expand(blocks.shape)
         chosen = counts != 0
         cells, signed = cell_index(blocks, *self.shape[1:])[chosen], counts[chosen]
-        self.state["pulses"].view(-1)[cells] += signed.abs().to(torch.int32)
+        self.state["pulses"].view(-1)[cells] += signed.abs()
         free = ~self.state["stuck"].view(-1)[cells]
         g = self.state["g"]
         dtype, rising = g.dtype, signed > 0
-        raw = torch.where(rising, *(_per_cell(self.law.strength(s, s is up), blocks, chosen, dtype) for s in (up, down)))
+        strengths = self.law.strength(up, True), self.law.strength(down, False)
+        raw = torch.where(rising, *(_per_cell(strength, blocks, chosen, dtype) for strength in strengths))
         let = [None if amps is None else _per_cell(amps, blocks, chosen, dtype) for amps in limits]
         for amps, side in zip(let, (rising, ~rising), strict=True):
             free = free if amps is None else free & (~side | (amps > 0))
-        ceiling = None if let[0] is None else torch.as_tensor(self.law.ceiling(let[0]))
+        ceiling = None if let[0] is None else torch.as_tensor(self.law.ceiling(let[0]), dtype=dtype)
         dose = raw * signed
         free &= dose != 0
         cells = cells[free]

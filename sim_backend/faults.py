@@ -57,9 +57,7 @@ class Faults:
         stuck = torch.rand(low.shape, generator=generator) < self.fraction
         kind = torch.multinomial(torch.tensor(self._weights()), low.numel(), replacement=True, generator=generator)
         inside = low + (high - low) * torch.rand(low.shape, generator=generator, dtype=low.dtype)
-        choices = torch.stack(
-            [low, high, torch.zeros_like(low), torch.full_like(low, self.short_siemens), inside]
-        )
+        choices = torch.stack([low, high, torch.zeros_like(low), torch.full_like(low, self.short_siemens), inside])
         return stuck, choices.gather(0, kind.view(1, *low.shape)).squeeze(0)
 
     def _weights(self) -> list[float]:

@@ -25,12 +25,10 @@ class Gates:
         self._volts = torch.tensor([v for v, _ in curve], dtype=torch.float64)
         self._amps = torch.tensor([a for _, a in curve], dtype=torch.float64)
 
-    def opened(self, g: Tensor, gate: float | None) -> Tensor:
-        """Conductances as seen at a read gate voltage: nothing below the threshold."""
+    def shut(self, gate: float | None) -> bool:
+        """Whether a read gate voltage (None: the board's own) cuts all cells off."""
         gate = self._read_gate if gate is None else gate
-        if self._threshold is None or gate is None or gate >= self._threshold:
-            return g
-        return torch.zeros_like(g)
+        return self._threshold is not None and gate is not None and gate < self._threshold
 
     def let_through(self, shape: Shape) -> float | Tensor | None:
         """The current that a pulse can carry through a cell, A; None where nothing holds it."""
@@ -41,14 +39,13 @@ class Gates:
             return gate
         if gate is None:
             return shape.amps
-        return min(gate, shape.amps) if isinstance(gate, float) else gate.clamp(max=shape.amps)
+        return gate.clamp(max=shape.amps) if isinstance(gate, Tensor) else min(gate, shape.amps)
 
     def _curve(self, gate: float | Tensor) -> float | Tensor:
         """Interpolates the gate curve log-log above the threshold; the ends continue flat."""
-        if isinstance(gate, float | int):
-            amps = self._log_log(torch.tensor([float(gate)], dtype=torch.float64))
-            return float(amps[0])
-        return self._log_log(gate.to(torch.float64)).to(gate.dtype)
+        if isinstance(gate, Tensor):
+            return self._log_log(gate.to(torch.float64)).to(gate.dtype)
+        return float(self._log_log(torch.tensor([float(gate)], dtype=torch.float64))[0])
 
     def _log_log(self, gate: Tensor) -> Tensor:
         x, y = self._volts.log(), self._amps.clamp(min=1e-15).log()

@@ -4,7 +4,7 @@
 cell in the middle by (high - low) / states.
 
 Reference: Fusi and Abbott 2007 (soft bounds); Gokmen and Vlasov 2016 for the pulse noise. The closed form for k equal
-pulses follows from the recursion g' = c + (g - c)(1 - a)(1 + s xi).
+pulses follows from the recursion g' = c + (g - c)(1 - a (1 + s xi)).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ All that a board can be told is a small value (``ops``); a board says what it is
 a list of operations through a ``Backend`` (``backend``). Everything is in SI units; docs/conventions.md has the signs.
 """
 
-from hil.contract.backend import Backend, Outcome, Restorable, SafeReport, same
+from hil.contract.backend import Backend, Outcome, Restorable, SafeReport, restorable, same
+from hil.contract.lacking import lacking
 from hil.contract.ops import (
     Bias,
     Blocks,
@@ -34,6 +35,8 @@ from hil.contract.spec import (
     Range,
     Reading,
     Timing,
+)
+from hil.contract.spec import (
     Writing as WritingSpec,
 )
 
@@ -69,5 +72,7 @@ __all__ = [
     "Wait",
     "Writing",
     "WritingSpec",
+    "lacking",
+    "restorable",
     "same",
 ]

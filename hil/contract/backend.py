@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -92,6 +92,11 @@ class Backend(Protocol):
 class Restorable(Protocol):
     """A board whose whole state can be saved and put back: a simulator or a virtual board, never a chip."""
 
+    @property
+    def restorable(self) -> bool:
+        """Whether it can be done now; what wraps a board asks the board inside."""
+        ...
+
     def snapshot(self) -> dict[str, Tensor]:
         """The whole state as tensors."""
         ...
@@ -103,6 +108,11 @@ class Restorable(Protocol):
             CheckpointError: a tensor is missing, or has another shape or dtype.
         """
         ...
+
+
+def restorable(backend: Backend) -> TypeGuard[Restorable]:
+    """Whether a backend's whole state can be saved and put back."""
+    return isinstance(backend, Restorable) and backend.restorable
 
 
 def same(a: object, b: object) -> bool:

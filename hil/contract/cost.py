@@ -105,19 +105,17 @@ def _sensed_lines(op: ReadCells, spec: BoardSpec) -> int:
 
 
 def _pulse(op: Pulse, spec: BoardSpec) -> Cost:
-    counts = op.counts.expand(op.blocks.shape)
+    counts = op.counts.to(torch.int32).expand(op.blocks.shape)
     along = 1 if spec.geometry.gate_lines is not Side.ROWS else 2
     ups, downs = counts.amax(along).clamp_(min=0), counts.amin(along).clamp_(max=0)
-    up_slots, down_slots = (int(n) for n in torch.stack([ups.sum(), -downs.sum()]).tolist())
-    if op.alternate:
-        up_slots = down_slots = (up_slots + down_slots) / 2
-    slots = op.cycles * (up_slots + down_slots)
-    timing = spec.timing
-    seconds = op.cycles * (up_slots * op.up.seconds + down_slots * op.down.seconds)
+    up_slots, down_slots = int(ups.sum()), -int(downs.sum())
+    turned = op.cycles // 2 if op.alternate else 0
+    kept, slots, timing = op.cycles - turned, op.cycles * (up_slots + down_slots), spec.timing
+    seconds = (kept * up_slots + turned * down_slots) * op.up.seconds
+    seconds += (kept * down_slots + turned * up_slots) * op.down.seconds
     seconds += slots * (timing.write_event + timing.gap) + len(op.blocks) * timing.kernel_select
     pulses = op.cycles * int(counts.abs().sum())
-    events = round(slots)
-    return Cost(seconds, events, pulses, _half_selects(pulses, op.unselected, spec), CODE_BYTES * counts.numel())
+    return Cost(seconds, slots, pulses, _half_selects(pulses, op.unselected, spec), CODE_BYTES * counts.numel())
 
 
 def _outer(op: Outer, spec: BoardSpec) -> Cost:
@@ -142,9 +140,14 @@ def coincidences(op: Outer) -> Tensor:
 
 
 def _half_selects(pulses: int, unselected: Bias | None, spec: BoardSpec) -> int:
-    if spec.geometry.selector == "gated" or unselected not in (Bias.HALF, Bias.THIRD):
+    """Cells that see a part of each pulse: those of both selected lines, or all others in the third scheme.
+
+    A pulse that leaves the scheme to the board is counted like the half scheme, as the guard does.
+    """
+    if spec.geometry.selector == "gated" or unselected in (Bias.FLOAT, Bias.GROUND):
         return 0
-    return pulses * (spec.geometry.rows + spec.geometry.cols - 2)
+    rows, cols = spec.geometry.rows, spec.geometry.cols
+    return pulses * (rows * cols - 1 if unselected is Bias.THIRD else rows + cols - 2)
 
 
 def scaled(price: Cost, factor: float) -> Cost:

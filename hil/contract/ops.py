@@ -89,9 +89,7 @@ class Blocks:
 
     def take(self, start: int, stop: int) -> Blocks:
         """The blocks ``start`` to ``stop - 1``."""
-        return Blocks(
-            self.kernel[start:stop], self.row[start:stop], self.col[start:stop], self.n_rows, self.n_cols
-        )
+        return Blocks(self.kernel[start:stop], self.row[start:stop], self.col[start:stop], self.n_rows, self.n_cols)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

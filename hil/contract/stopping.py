@@ -6,10 +6,17 @@ two stop at the same point.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from hil.contract.ops import Flag, Kind, Ramp, Stop
+from hil.contract.ops import Flag, Kind, Ramp, Shape, Stop
+
+
+def ramp_shape(op: Ramp, point: float) -> Shape:
+    """The pulse of a ramp with its knob at a point."""
+    return replace(op.shape, volts=point) if op.knob == "volts" else replace(op.shape, gate=point)
 
 
 class RampProgress:

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from protocols.core.draws import generator, signs
 
+_CHUNK = 500
+"""Steps whose draws ``descend`` makes at once; a part of the definition of its draws."""
+
 
 def amplitude(norm: float, count: int) -> float:
     """The perturbation of one of ``count`` parameters when the whole perturbation has length ``norm``."""
@@ -81,23 +84,28 @@ def descend(
     """Trains many replicas at once by weight perturbation with random codes, one sample and one update a step.
 
     Args:
-        cost: (parameters [replicas, P], sample numbers [replicas]) -> cost [replicas], float64.
-        theta: [replicas, P], initial parameters.
+        cost: (parameters [2, replicas, P], sample numbers [replicas]) -> costs [2, replicas]; float64, because the two
+            costs differ by little. It must not keep or change its arguments.
+        theta: [replicas, P], initial parameters; left as they are.
         inputs: sample numbers to draw from, [samples].
         steps: updates.
-        eta: learning rate per step; theta moves by eta / P times the unbiased estimate.
+        eta: learning rate; a step moves theta by eta / P times the unbiased estimate.
         norm: length of the perturbation.
         seed: root seed.
 
     Returns:
-        The final parameters.
+        The final parameters, [replicas, P].
     """
     replicas, count = theta.shape
     a = amplitude(norm, count)
-    source = generator(seed, "descend", 0)
-    for _ in range(steps):
-        sample = inputs[torch.randint(0, inputs.shape[0], (replicas,), generator=source)]
-        code = signs((replicas, count), source, theta.dtype)
-        change = cost(theta + a * code, sample) - cost(theta, sample)
-        theta = theta - (eta / (count * a)) * change.unsqueeze(-1) * code
-    return theta
+    both = torch.stack((theta, theta))
+    perturbed, theta = both  # views, so that one call measures both costs and nothing is copied
+    for first in range(0, steps, _CHUNK):
+        source = generator(seed, "descend", first)
+        samples = inputs[torch.randint(0, inputs.shape[0], (_CHUNK, replicas), generator=source)]
+        codes = signs((_CHUNK, replicas, count), source, theta.dtype)
+        for sample, code in zip(samples[: steps - first], codes, strict=False):
+            torch.add(theta, code, alpha=a, out=perturbed)
+            with_code, without = cost(both, sample)
+            theta.addcmul_((with_code - without).unsqueeze(-1), code, value=-eta / (count * a))
+    return theta.clone()

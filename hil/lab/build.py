@@ -1,0 +1,211 @@
+"""Builds boards, networks and jobs from their configuration. The one place where all rooms meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hil.contract import Backend
+from hil.errors import ConfigError, UsageError
+from hil.lab import config
+from hil.lab.config import Loaded
+from hil.lab.guard import Audit, Guard
+from hil.lab.job import Job
+from hil.lab.runfile import (
+    BoardFile,
+    ChipConfig,
+    NetworkConfig,
+    RunConfig,
+    SimulatedBoard,
+    TighterLimits,
+    TwinConfig,
+    tightened,
+)
+from hil.lab.stop import StopToken
+from hil.lab.tasks import Samples
+from hil.layers import Backward, ChipBackward, NoBackward
+from hil.lowering import Lowering
+from hil.mapping import usual_mapping
+from hil.network import Network, deploy
+from hil.program import Method
+from hil.twin import MatrixTwin, TwinBackward
+from sim_backend.board import SimBoard
+
+_MODULES: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "relu": nn.ReLU,
+    "identity": nn.Identity,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run file and its board file, read and checked.
+
+    Args:
+        run: the run file.
+        board: the board file.
+    """
+
+    run: Loaded[RunConfig]
+    board: Loaded[BoardFile]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the run depends on, as plain values; ``board`` in the run file is only a path and is left out."""
+        identity, cells = self.board.value.spec.identity, self.board.value.spec.cells
+        return {
+            "run": {key: value for key, value in self.run.plain.items() if key != "board"},
+            "board": dict(self.board.plain),
+            "serial": identity.serial,
+            "cells": list(cells),
+            "dtype": self.board.value.simulator.dtype,
+        }
+
+
+def open_board(
+    board: str | Path | Mapping[str, Any],
+    *,
+    seed: int = 0,
+    limits: TighterLimits | None = None,
+    stop: StopToken | None = None,
+    audit: Audit | None = None,
+) -> Lowering:
+    """Opens a board, guarded.
+
+    Args:
+        board: path of a board file, or its content.
+        seed: seed of a simulated board whose file names none.
+        limits: limits tighter than the board's.
+        stop: a stop token; looked at before every list.
+        audit: where lists are recorded.
+
+    Returns:
+        The backend, with lowering and guard in front of the board. Its ``close`` makes the board safe.
+
+    Raises:
+        ConfigError: the board file cannot be used.
+        BoardMissing: the board cannot be reached.
+    """
+    return _open(read_board(board), seed, limits or TighterLimits(), {}, stop, audit)
+
+
+def read_board(board: str | Path | Mapping[str, Any], beside: Path | None = None) -> Loaded[BoardFile]:
+    """Reads a board file; every field of its spec knows the line it came from."""
+    if isinstance(board, Mapping):
+        loaded = config.from_mapping(dict(board), SimulatedBoard)
+    else:
+        if "://" in str(board):
+            raise ConfigError.at(str(board), "board", "boards behind a link come with the drivers; give a board file")
+        loaded = config.load(config.find(board, beside), SimulatedBoard)
+    where = {key.removeprefix("spec."): at for key, at in loaded.where.items() if key.startswith("spec.")}
+    spec = replace(loaded.value.spec, where=where)
+    return replace(loaded, value=replace(loaded.value, spec=spec))
+
+
+def _open(
+    board: Loaded[BoardFile],
+    seed: int,
+    limits: TighterLimits,
+    where: Mapping[str, str],
+    stop: StopToken | None,
+    audit: Audit | None,
+) -> Lowering:
+    try:
+        spec = tightened(board.value.spec, limits, dict(where))
+    except ValueError as error:
+        name = str(error).split(" ", 1)[0]
+        raise ConfigError.at(where.get(f"limits.{name}", "limits"), f"limits.{name}", str(error)) from error
+    return Lowering(Guard(SimBoard(spec, board.value.simulator, seed), stop=stop, audit=audit))
+
+
+def guard_of(backend: Backend) -> Guard:
+    """The guard inside a backend that ``open_board`` made."""
+    if isinstance(backend, Lowering) and isinstance(backend.inner, Guard):
+        return backend.inner
+    raise UsageError("this backend has no guard; open it with hil.open_board")
+
+
+def new_model(network: NetworkConfig, samples: Samples, seed: int) -> nn.Sequential:
+    """The model in software, with Glorot-uniform weights drawn from the seed and biases of 0."""
+    widths = [samples.train.x.shape[1], *network.hidden, samples.classes]
+    source = torch.Generator().manual_seed(seed)
+    modules: list[nn.Module] = []
+    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        linear = nn.Linear(n_in, n_out)
+        bound = (6.0 / (n_in + n_out)) ** 0.5
+        with torch.no_grad():
+            linear.weight.uniform_(-bound, bound, generator=source)
+            linear.bias.zero_()
+        modules += [linear, _MODULES[network.activation]()]
+    modules[-1] = _MODULES[network.output]()
+    return nn.Sequential(*modules)
+
+
+def _put_on_board(
+    network: NetworkConfig, model: nn.Sequential, samples: Samples, backend: Backend, method: Method | None
+) -> Network:
+    mapping = usual_mapping(backend.spec, w_max=network.w_max, margin=network.margin)
+    return deploy(model, backend, mapping=mapping, backward=_backward(network), method=method, cost=samples.cost)
+
+
+def _backward(network: NetworkConfig) -> Backward:
+    chosen = network.backward
+    if isinstance(chosen, TwinConfig):
+        return TwinBackward(MatrixTwin(chosen.bound, chosen.every, chosen.averages))
+    return ChipBackward() if isinstance(chosen, ChipConfig) else NoBackward()
+
+
+def build_job(
+    plan: Plan,
+    stop: StopToken,
+    audit: Audit | None,
+    opened: Callable[[Backend], None],
+    *,
+    program: bool = True,
+) -> Job:
+    """Opens the board, puts the network on it, and gives the job.
+
+    Args:
+        plan: the run.
+        stop: its stop token.
+        audit: its record.
+        opened: called with the board as soon as it is open, so that a failure in programming still ends safe.
+        program: write the first weights; False when the run goes on with what is on the chip.
+    """
+    run = plan.run.value
+    torch.set_num_threads(run.threads)
+    backend = _open(plan.board, run.seed, run.limits, plan.run.where, stop, audit)
+    opened(backend)
+    samples = run.task.load(run.seed)
+    model = new_model(run.network, samples, run.seed)
+    method = run.network.program if program else None
+    return Job(
+        network=_put_on_board(run.network, model, samples, backend, method),
+        protocol=run.protocol,
+        samples=samples,
+        guard=guard_of(backend),
+        seed=run.seed,
+        steps=run.steps,
+        evaluate_every=run.evaluate_every,
+        checkpoint_every=run.checkpoint_every,
+        facts=plan.facts,
+    )
+
+
+def software_accuracy(plan: Plan) -> float | None:
+    """Trains the software baseline and gives its accuracy on the test samples; None when the run file names none."""
+    run = plan.run.value
+    if run.software is None:
+        return None
+    samples = run.task.load(run.seed)
+    model = new_model(run.network, samples, run.seed)
+    run.software.train(model, samples.batch, samples.cost)
+    with torch.no_grad():
+        return float(samples.correct(model(samples.test.x), samples.test.y).double().mean())

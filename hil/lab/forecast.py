@@ -1,0 +1,116 @@
+"""What a run would cost: its first steps on a simulator behind the same guard, scaled to the whole run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hil.contract import Backend
+from hil.lab.build import Plan, build_job
+from hil.lab.ledger import Ledger
+from hil.lab.stop import StopToken
+from hil.units import duration
+
+STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The price of a run.
+
+    Args:
+        board: name of the board.
+        steps: steps of the run.
+        lists_per_step: frames that one step needs.
+        reads: read events.
+        pulses: pulses over all cells.
+        pulses_per_cell: most pulses of one cell.
+        pulses_allowed: the budget of a cell.
+        lab_seconds: lab time on the board, s.
+        setup_seconds: part of it before the first step, s.
+        abort_seconds: longest time until an abort takes effect, s.
+        loss_first: mean cost of the first step.
+        loss_last: mean cost of the last step tried.
+    """
+
+    board: str
+    steps: int
+    lists_per_step: float
+    reads: int
+    pulses: int
+    pulses_per_cell: int
+    pulses_allowed: int
+    lab_seconds: float
+    setup_seconds: float
+    abort_seconds: float
+    loss_first: float
+    loss_last: float
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether no cell would pass its budget of pulses."""
+        return self.pulses_per_cell <= self.pulses_allowed
+
+    def lines(self) -> list[str]:
+        """The forecast for people."""
+        budget = "within" if self.within_budget else "ABOVE"
+        return [
+            f"board           {self.board}",
+            f"steps           {self.steps:,} at {self.lists_per_step:.1f} lists of operations each",
+            f"read events     {self.reads:,}",
+            f"pulses          {self.pulses:,}",
+            f"pulses a cell   {self.pulses_per_cell:,} at most, {budget} the budget of {self.pulses_allowed:,}",
+            f"lab time        {duration(self.lab_seconds)}, of which {duration(self.setup_seconds)} set-up",
+            f"abort           takes effect within {duration(self.abort_seconds)}",
+            f"cost            {self.loss_first:.3f} at the first step, {self.loss_last:.3f} after {STEPS} steps",
+        ]
+
+
+def forecast(plan: Plan) -> Forecast:
+    """Tries the first steps of a run and scales what they took.
+
+    Raises:
+        HilError: the run cannot begin; the same error the run itself would end with.
+    """
+    boards: list[Backend] = []
+    job = build_job(plan, StopToken(), None, boards.append)
+    try:
+        job.network(job.samples.test.x)
+        setup, worn = _totals(job.guard.ledger), job.guard.wear.run.clone()
+        state = job.protocol.init(job.network, job.seed)
+        losses: list[float] = []
+        tried = min(STEPS, job.steps)
+        for _ in range(tried):
+            state, record = job.protocol.step(state, job.network, job.samples.batch(job.protocol.batch_of(state.step)))
+            losses.append(record.loss)
+        stepped = _totals(job.guard.ledger)
+        job.network(job.samples.test.x)
+        looked = _totals(job.guard.ledger)
+    finally:
+        boards[0].close()
+    looks = -(-job.steps // job.evaluate_every)
+    scale = job.steps / tried
+
+    def whole(name: str) -> float:
+        return setup[name] + scale * (stepped[name] - setup[name]) + looks * (looked[name] - stepped[name])
+
+    spec = job.guard.spec
+    per_cell = (worn + (job.guard.wear.run - worn).double() * scale).max()
+    return Forecast(
+        board=spec.identity.name,
+        steps=job.steps,
+        lists_per_step=(stepped["lists"] - setup["lists"]) / tried,
+        reads=round(whole("reads")),
+        pulses=round(whole("pulses")),
+        pulses_per_cell=int(per_cell),
+        pulses_allowed=spec.limits.pulses_per_run,
+        lab_seconds=whole("lab_seconds"),
+        setup_seconds=setup["lab_seconds"],
+        abort_seconds=0.05 if spec.abilities.safe_preempts else spec.timing.slice,
+        loss_first=losses[0],
+        loss_last=losses[-1],
+    )
+
+
+def _totals(ledger: Ledger) -> dict[str, Any]:
+    return ledger.as_dict()

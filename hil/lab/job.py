@@ -1,0 +1,118 @@
+"""What a run consists of, and what it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hil.lab.guard import Guard
+from hil.lab.ledger import Ledger
+from hil.lab.tasks.samples import Samples
+from hil.network import Network
+from hil.protocol import StepRecord, TrainingProtocol
+
+
+@dataclass(slots=True)
+class Job:
+    """A run, ready to begin.
+
+    Args:
+        network: placed and programmed.
+        protocol: how it learns.
+        samples: what it learns from.
+        guard: the guard in front of the board.
+        seed: root seed.
+        steps: steps to do.
+        evaluate_every: steps between two looks at the test samples.
+        checkpoint_every: steps between two checkpoints.
+        facts: what the run depends on; a checkpoint is refused when they have changed.
+    """
+
+    network: Network
+    protocol: TrainingProtocol
+    samples: Samples
+    guard: Guard
+    seed: int
+    steps: int
+    evaluate_every: int
+    checkpoint_every: int
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run came to.
+
+    Args:
+        status: ``done``, ``stopped``, ``aborted`` or ``failed``.
+        exit_code: what the command line ends with.
+        run_dir: the run's folder.
+        steps: steps done.
+        test_accuracy: share of the test samples that is right, measured on the chip.
+        software_accuracy: the same of the software baseline; None when there is none.
+        reads: read events.
+        pulses: pulses over all cells.
+        lab_seconds: lab time, s.
+        iterations_per_second: steps per second of wall time in this session.
+        safe: what ``make_safe`` reported.
+        error: why the run ended early.
+    """
+
+    status: str
+    exit_code: int
+    run_dir: Path
+    steps: int
+    test_accuracy: float | None
+    software_accuracy: float | None
+    reads: int
+    pulses: int
+    lab_seconds: float
+    iterations_per_second: float
+    safe: str
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain JSON values."""
+        names = (
+            "status", "exit_code", "steps", "test_accuracy", "software_accuracy", "reads", "pulses", "lab_seconds",
+            "iterations_per_second", "safe", "error",
+        )  # fmt: skip
+        return {"run_dir": str(self.run_dir), **{name: getattr(self, name) for name in names}}
+
+
+class Observer(Protocol):
+    """Sees a run go by."""
+
+    def begin(self, job: Job, first: int) -> None:
+        """The run is about to do step ``first``."""
+        ...
+
+    def step(self, record: StepRecord, ledger: Ledger, evaluation: Mapping[str, float]) -> None:
+        """A step was done and recorded."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something to tell the operator."""
+        ...
+
+    def end(self) -> None:
+        """No further step will come."""
+        ...
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def begin(self, job: Job, first: int) -> None:
+        """See ``Observer``."""
+
+    def step(self, record: StepRecord, ledger: Ledger, evaluation: Mapping[str, float]) -> None:
+        """See ``Observer``."""
+
+    def say(self, text: str) -> None:
+        """See ``Observer``."""
+
+    def end(self) -> None:
+        """See ``Observer``."""

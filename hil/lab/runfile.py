@@ -1,0 +1,179 @@
+"""Run files and board files: the schemas of everything a technician writes in YAML.
+
+Together with ``build`` and ``cli`` this is the one place that knows the configuration classes of all rooms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from hil.contract import BoardSpec
+from hil.lab.tasks import Digits, Xor
+from hil.program import ByPulses, ByRamps
+from hil.units import Seconds, Volts
+from protocols.baselines import Software
+from protocols.training import Training
+from sim_backend.config import SimulatorConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedBoard:
+    """A board file of a simulated board.
+
+    Args:
+        spec: what the board is; the same as for a real one.
+        simulator: its physics.
+    """
+
+    kind: Literal["simulated"] = "simulated"
+    spec: BoardSpec
+    simulator: SimulatorConfig
+
+
+BoardFile = SimulatedBoard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TighterLimits:
+    """Limits of one run; each may only be tighter than the board's.
+
+    Args:
+        read_cell_volts: see ``Limits``.
+        read_array_volts: see ``Limits``.
+        write_volts: see ``Limits``.
+        gate_volts: see ``Limits``.
+        pulse_seconds: see ``Limits``.
+        pulses_per_run: see ``Limits``.
+    """
+
+    read_cell_volts: Volts | None = None
+    read_array_volts: Volts | None = None
+    write_volts: Volts | None = None
+    gate_volts: Volts | None = None
+    pulse_seconds: Seconds | None = None
+    pulses_per_run: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinConfig:
+    """Errors go back through a twin.
+
+    Args:
+        bound: relative distance from the chip above which the twin is re-read.
+        every: products after which it is re-read in any case.
+        averages: conversions averaged in a re-read.
+    """
+
+    kind: Literal["twin"] = "twin"
+    bound: float = 0.2
+    every: int = 1000
+    averages: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChipConfig:
+    """Errors go back through the chip, by transposed reads."""
+
+    kind: Literal["chip"] = "chip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoneConfig:
+    """The protocol needs no backward pass."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """The network and how it sits on the chip.
+
+    Args:
+        hidden: width of each hidden layer.
+        activation: after each hidden layer.
+        output: after the last layer.
+        w_max: the weight of a pair with one cell at the top of the window and the other at the bottom.
+        margin: share of the window left free at both ends.
+        program: how the first weights are written; None starts from the cells as they are.
+        backward: how errors go back.
+    """
+
+    hidden: tuple[int, ...] = (32,)
+    activation: Literal["tanh", "sigmoid", "relu"] = "tanh"
+    output: Literal["identity", "tanh", "sigmoid"] = "identity"
+    w_max: float = 1.0
+    margin: float = 0.03
+    program: ByPulses | ByRamps | None = None
+    backward: NoneConfig | ChipConfig | TwinConfig = field(default_factory=NoneConfig)
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden widths must be at least 1, got {list(self.hidden)}")
+        if not self.w_max > 0:
+            raise ValueError(f"w_max must be above 0, got {self.w_max}")
+        if not 0 <= self.margin < 0.5:
+            raise ValueError(f"margin must lie between 0 and 0.5, got {self.margin}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """A run file.
+
+    Args:
+        name: name of the run; its folder begins with it.
+        source: where the settings come from.
+        seed: root seed of chip, weights, batches and draws.
+        board: path of the board file.
+        task: the data set.
+        network: the network.
+        protocol: the training protocol.
+        steps: steps to do.
+        evaluate_every: steps between two looks at the test samples.
+        checkpoint_every: steps between two checkpoints.
+        limits: limits tighter than the board's.
+        software: the software baseline; None for none.
+        threads: torch threads; one is right for small chips.
+    """
+
+    name: str
+    source: str = ""
+    seed: int = 0
+    board: str
+    task: Digits | Xor
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    protocol: Training
+    steps: int
+    evaluate_every: int = 250
+    checkpoint_every: int = 250
+    limits: TighterLimits = field(default_factory=TighterLimits)
+    software: Software | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "evaluate_every", "checkpoint_every", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+
+
+def tightened(spec: BoardSpec, limits: TighterLimits, where: dict[str, str]) -> BoardSpec:
+    """A board's spec with the tighter limits of a run.
+
+    Args:
+        spec: the board.
+        limits: the run's limits.
+        where: ``file:line`` of the run file's keys.
+
+    Raises:
+        ValueError: a limit is looser than the board's; the text names it.
+    """
+    names = [name for name in TighterLimits.__dataclass_fields__ if getattr(limits, name) is not None]
+    for name in names:
+        wanted, board = getattr(limits, name), getattr(spec.limits, name)
+        if board is None or wanted > board:
+            raise ValueError(f"{name} {wanted} is looser than the board's {board}; a run may only tighten limits")
+    fresh = replace(spec.limits, **{name: getattr(limits, name) for name in names})
+    sources = {f"limits.{name}": where.get(f"limits.{name}", "") for name in names}
+    return replace(spec, limits=fresh, where={**spec.where, **sources})

@@ -1,0 +1,81 @@
+"""Training and test samples, and how batches are drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hil.network import CostName, is_correct
+from hil.protocol import Batch
+
+
+@dataclass(slots=True)
+class Samples:
+    """A data set, split.
+
+    Args:
+        train: samples to learn from.
+        test: samples to judge by.
+        classes: outputs of the network.
+        cost: the cost that fits the targets.
+        size: samples of one batch.
+        seed: root seed of the batches.
+    """
+
+    train: Batch
+    test: Batch
+    classes: int
+    cost: CostName
+    size: int
+    seed: int
+    _epoch: tuple[int, Tensor] | None = field(default=None, repr=False)
+
+    def correct(self, out: Tensor, y: Tensor) -> Tensor:
+        """Which samples are right, bool [batch]; see ``hil.network.is_correct``."""
+        return is_correct(out, y, self.cost)
+
+    def batch(self, number: int) -> Batch:
+        """Batch ``number``; every epoch is shuffled anew, and a batch depends on (seed, number) only."""
+        count = self.train.x.shape[0]
+        if self.size >= count:
+            return self.train
+        per_epoch = count // self.size
+        epoch, place = divmod(number, per_epoch)
+        order = self._order(epoch, count)[place * self.size : (place + 1) * self.size]
+        return Batch(self.train.x[order], self.train.y[order])
+
+    def _order(self, epoch: int, count: int) -> Tensor:
+        if self._epoch is None or self._epoch[0] != epoch:
+            source = np.random.default_rng([self.seed, epoch])
+            self._epoch = epoch, torch.from_numpy(source.permutation(count))
+        return self._epoch[1]
+
+
+class TaskConfig(Protocol):
+    """A data set as a run file names it."""
+
+    def load(self, seed: int) -> Samples:
+        """Reads or makes the samples; ``seed`` draws the batches, never the split."""
+        ...
+
+
+def split(x: Tensor, y: Tensor, share: float, seed: int) -> tuple[Batch, Batch]:
+    """Shuffles samples and puts a share of them aside as test samples.
+
+    Args:
+        x: [samples, n_in].
+        y: [samples].
+        share: part of the samples that is for testing.
+        seed: seed of the shuffle.
+
+    Returns:
+        Training and test samples.
+    """
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(x.shape[0]))
+    x, y = x[order], y[order]
+    aside = round(share * x.shape[0])
+    return Batch(x[aside:], y[aside:]), Batch(x[:aside], y[:aside])
