@@ -238,6 +238,7 @@ class Lowering:
         for step in range(op.points.shape[0]):
             cells = progress.wanted(step)
             if not bool(cells.any()):
+                progress.skip()
                 continue
             shape = ramp_shape(op, float(op.points[step]))
             counts = op.sign.to(torch.int32) * cells
@@ -246,9 +247,8 @@ class Lowering:
             assert read.value is not None
             progress.observe(step, read.value, read.flags)
             outcomes.append(read)
-        value = progress.amps if progress.trace is None else progress.trace
         whole = joined(outcomes) if outcomes else Outcome(None, None, None, self.now(), 0.0, 0)
-        return replace(whole, value=value, flags=progress.flags, applied=progress.applied)
+        return replace(whole, value=progress.value, flags=progress.flags, applied=progress.applied)
 
     def _write(self, op: Pulse) -> Outcome:
         """Sends the pulses of a lowered operation and counts the half-selects they cause."""

@@ -188,7 +188,7 @@ def deploy(
         UsageError: the model holds something else.
     """
     linears, activations = _read_model(model)
-    largest = max(float(m.weight.abs().max()) for m in linears)
+    largest = max(float(m.weight.detach().abs().max()) for m in linears)
     mapping = mapping or usual_mapping(backend.spec, w_max=largest or 1.0)
     tilings = [tiling(m.out_features, m.in_features, backend.spec) for m in linears]
     names = [f"layer{i + 1}" for i in range(len(linears))]

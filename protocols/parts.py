@@ -103,6 +103,6 @@ def zeros(network: Network) -> Tensors:
     """A change of nothing: zeros for the weights and the bias of every layer."""
     nothing: Tensors = {}
     for layer in network.layers:
-        nothing[layer.name] = torch.zeros(layer.n_out, layer.n_in)
-        nothing[f"{layer.name}.bias"] = torch.zeros(layer.n_out)
+        nothing[layer.name] = torch.zeros(layer.n_out, layer.n_in, dtype=layer.bias.dtype)
+        nothing[f"{layer.name}.bias"] = torch.zeros_like(layer.bias.detach())
     return nothing

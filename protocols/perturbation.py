@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hil.network import Network, Port
+from hil.layers import CrossbarLayer
+from hil.network import Network
 from protocols.core.draws import generator, signs
 from protocols.core.mgd import amplitude, node_error, weight_estimate
 from protocols.parts import Batch, Estimate, Key, LayerGradient
@@ -37,22 +38,18 @@ class NodePerturbation:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        _positive("norm", self.norm)
+        _check(self.norm, self.clip)
 
     def estimate(self, network: Network, batch: Batch, key: Key, slots: int) -> Estimate:
         """See ``Source``."""
-        codes = {
-            layer.name: signs((layer.n_out,), generator(key.seed, f"node/{layer.name}", key.step))
-            for layer in network.layers
-        }
-        ports: list[tuple[str, Port]] = [(n, amplitude(self.norm, c.shape[0]) * c) for n, c in codes.items()]
-        fan = network.fan(batch.x, ports)
+        codes = {layer.name: _code(layer, (layer.n_out,), "node", key) for layer in network.layers}
+        fan = network.fan(batch.x, [(name, amplitude(self.norm, s.numel()) * s) for name, s in codes.items()])
         costs = network.loss(fan.outs, batch.y)
         layers: dict[str, LayerGradient] = {}
-        for row, (name, code) in enumerate(codes.items(), start=1):
-            change = finite_change(costs[row], costs[0], self.clip)
+        for (name, code), perturbed in zip(codes.items(), costs[1:], strict=True):
+            change = _clipped(finite_change(perturbed, costs[0]), self.clip)
             x = fan.inputs[name]
-            e = node_error(change, code, amplitude(self.norm, code.shape[0]), slots).to(x.dtype)
+            e = node_error(change, code, amplitude(self.norm, code.numel()), slots).to(x.dtype)
             layers[name] = LayerGradient(e.T @ x / x.shape[0], e.mean(0), (x, e))
         return _estimate(network, layers, costs[0], fan.outs[0], batch)
 
@@ -73,24 +70,18 @@ class WeightPerturbation:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        _positive("norm", self.norm)
+        _check(self.norm, self.clip)
 
     def estimate(self, network: Network, batch: Batch, key: Key, slots: int) -> Estimate:
         """See ``Source``."""
-        codes = {
-            layer.name: signs((layer.n_out, layer.n_in + 1), generator(key.seed, f"weight/{layer.name}", key.step))
-            for layer in network.layers
-        }
-        ports: list[tuple[str, Port]] = [(n, shadow(amplitude(self.norm, c.numel()) * c)) for n, c in codes.items()]
-        fan = network.fan(batch.x, ports)
+        codes = {layer.name: _code(layer, (layer.n_out, layer.n_in + 1), "weight", key) for layer in network.layers}
+        fan = network.fan(batch.x, [(name, shadow(amplitude(self.norm, s.numel()) * s)) for name, s in codes.items()])
         costs = network.loss(fan.outs, batch.y)
         layers: dict[str, LayerGradient] = {}
-        for row, (name, code) in enumerate(codes.items(), start=1):
-            change = finite_change(costs[row], costs[0], None).mean()
-            if self.clip is not None:
-                change = change.clamp(-self.clip, self.clip)
-            estimate = weight_estimate(change, code.reshape(-1), amplitude(self.norm, code.numel()), slots)
-            both = estimate.view(code.shape).to(code.dtype)
+        for (name, code), perturbed in zip(codes.items(), costs[1:], strict=True):
+            change = _clipped(finite_change(perturbed, costs[0]).mean(), self.clip)
+            flat = weight_estimate(change, code.reshape(-1), amplitude(self.norm, code.numel()), slots)
+            both = flat.view(code.shape).to(code.dtype)
             layers[name] = LayerGradient(both[:, :-1], both[:, -1])
         return _estimate(network, layers, costs[0], fan.outs[0], batch)
 
@@ -101,10 +92,18 @@ def shadow(parameters: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: x @ weights.T + bias
 
 
-def finite_change(perturbed: Tensor, baseline: Tensor, clip: float | None) -> Tensor:
+def finite_change(perturbed: Tensor, baseline: Tensor) -> Tensor:
     """The change of each sample's cost; what is not finite counts as no information, 0."""
-    change = torch.nan_to_num(perturbed - baseline, nan=0.0, posinf=0.0, neginf=0.0)
-    return change if clip is None else change.clamp_(-clip, clip)
+    return torch.nan_to_num(perturbed - baseline, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _clipped(change: Tensor, clip: float | None) -> Tensor:
+    return change if clip is None else change.clamp(-clip, clip)
+
+
+def _code(layer: CrossbarLayer, shape: tuple[int, ...], stream: str, key: Key) -> Tensor:
+    """The signs of a layer at a step; every layer has a stream of its own."""
+    return signs(shape, generator(key.seed, f"{stream}/{layer.name}", key.step), layer.bias.dtype)
 
 
 def _estimate(network: Network, layers: dict[str, LayerGradient], costs: Tensor, out: Tensor, batch: Batch) -> Estimate:
@@ -112,6 +111,8 @@ def _estimate(network: Network, layers: dict[str, LayerGradient], costs: Tensor,
     return Estimate(layers, float(costs.mean()), correct)
 
 
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {value}")
+def _check(norm: float, clip: float | None) -> None:
+    if not norm > 0:
+        raise ValueError(f"norm must be above 0, got {norm}")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be above 0 or none, got {clip}")

@@ -110,7 +110,8 @@ class StochasticRounding:
         rounded = dict(change)
         for layer in network.layers:
             value = change[layer.name]
-            uniform = torch.rand(value.shape, generator=generator(key.seed, f"round/{layer.name}", key.step))
+            source = generator(key.seed, f"round/{layer.name}", key.step)
+            uniform = torch.rand(value.shape, generator=source, dtype=value.dtype)
             rounded[layer.name] = stochastic_round(value / layer.step, uniform) * layer.step
         return rounded
 
@@ -123,7 +124,7 @@ class Residual:
 
     def start(self, network: Network) -> Tensors:
         """See ``Transform``."""
-        return {layer.name: torch.zeros(layer.n_out, layer.n_in) for layer in network.layers}
+        return {layer.name: torch.zeros(layer.n_out, layer.n_in, dtype=layer.bias.dtype) for layer in network.layers}
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""

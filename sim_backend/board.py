@@ -188,6 +188,7 @@ class SimBoard:
         for step, point in enumerate(op.points.tolist()):
             cells = progress.wanted(step)
             if not bool(cells.any()):
+                progress.skip()
                 continue
             shape = ramp_shape(op, point)
             limit = self._gates.let_through(shape)
@@ -195,8 +196,7 @@ class SimBoard:
             self.chip.pulse(op.blocks, counts, shape, shape, limits=(limit, limit), generator=self._generator)
             progress.observe(step, *self._cells(op.blocks, op.sense, shape.volts))
         price = ramp_cost(op, int(progress.applied.sum()), self._spec)
-        value = progress.amps if progress.trace is None else progress.trace
-        return self._outcome(price, value, progress.flags, progress.applied)
+        return self._outcome(price, progress.value, progress.flags, progress.applied)
 
     def _cells(self, blocks: Blocks, sense: Sense, inside: Cells | None = None) -> tuple[Tensor, Tensor | None]:
         """Reads cells at ``sense.volts``, or inside a pulse at the pulse's own amplitude."""

@@ -265,7 +265,8 @@ class Ramp:
         back: step the knob back down to the first point afterwards, never drop it at once.
         trace: give all readings, [T, R, C, steps], instead of the last.
 
-    The outcome's value is the last current of each cell, amps [T, R, C]; its flags say how the cell ended.
+    The outcome's value is the last current of each cell, amps [T, R, C]; its flags say how the cell ended. With
+    ``trace`` the flag that says so stands at the last point a cell got.
     """
 
     blocks: Blocks

@@ -28,9 +28,7 @@ class RampProgress:
     Attributes:
         active: bool [T, R, C], cells that still want the next point.
         amps: last current of each cell, [T, R, C] A.
-        flags: uint8 [T, R, C].
         applied: int32 [T, R, C], pulses so far.
-        trace: [T, R, C, steps] A, or None.
     """
 
     def __init__(self, op: Ramp) -> None:
@@ -39,10 +37,9 @@ class RampProgress:
         self.sign = op.sign.expand(shape)
         self.active = self.sign != 0
         self.amps = torch.full(shape, torch.nan, dtype=op.points.dtype)
-        self.flags = torch.zeros(shape, dtype=torch.uint8)
         self.applied = torch.zeros(shape, dtype=torch.int32)
-        steps = op.points.shape[0]
-        self.trace = torch.full((*shape, steps), torch.nan, dtype=op.points.dtype) if op.trace else None
+        self._flags = torch.where(self.active, 0, int(Flag.NOT_MEASURED)).to(torch.uint8)
+        self._trace: list[tuple[Tensor, Tensor]] = []
         self._first = torch.full(shape, torch.nan, dtype=op.points.dtype)
         self._rises = torch.zeros(shape, dtype=torch.int32)
         self._evidence = torch.zeros(shape, dtype=torch.int32)
@@ -52,29 +49,42 @@ class RampProgress:
         """Cells that get point number ``step``, bool [T, R, C]."""
         return self.active & (torch.as_tensor(self.op.start) <= step)
 
+    @property
+    def value(self) -> Tensor:
+        """The outcome's value: the last current of each cell [T, R, C] A, or with ``trace`` all, [T, R, C, steps]."""
+        return torch.stack([amps for amps, _ in self._trace], -1) if self.op.trace else self.amps
+
+    @property
+    def flags(self) -> Tensor:
+        """Flags like ``value``, uint8; in a trace, the flag that tells how a cell ended stands at its last point."""
+        return torch.stack([flags for _, flags in self._trace], -1) if self.op.trace else self._flags
+
+    def skip(self) -> None:
+        """Notes a point that no cell wanted."""
+        self._note(torch.zeros_like(self.active), self.amps, self._flags)
+
     def observe(self, step: int, amps: Tensor, flags: Tensor | None) -> None:
         """Takes in the readings after point ``step``, [T, R, C] A, and retires the cells that are done."""
         cells, stop = self.wanted(step), self.op.stop
         self.applied += cells
         now, before = amps.abs(), self.amps.abs()
-        if flags is not None:
-            self.flags = torch.where(cells, self.flags | flags, self.flags)
         self._first = torch.where(cells & self._first.isnan(), now, self._first)
         broken = now > stop.amps_max
         if self.op.kind is Kind.RESET:
             broken |= self._rising(step, now, before, stop)
         reached = self._switched(step, now, before, stop) if stop.slope is not None else self._inside(now, stop)
-        self._retire(cells & broken, Flag.ABORTED)
-        self._retire(cells & reached & ~broken, Flag.STOPPED)
+        last = int(Flag.EXHAUSTED) if step == self.op.points.shape[0] - 1 else 0
+        ended = torch.where(broken, int(Flag.ABORTED), torch.where(reached, int(Flag.STOPPED), last)).to(torch.uint8)
+        self.active = self.active & ~(cells & (ended != 0))
+        seen = ended if flags is None else ended | flags
+        self._flags = torch.where(cells, self._flags | seen, self._flags)
         self.amps = torch.where(cells, amps, self.amps)
-        if self.trace is not None:
-            self.trace[..., step] = torch.where(cells, amps, torch.nan)
-        if step == self.op.points.shape[0] - 1:
-            self._retire(cells & self.active, Flag.EXHAUSTED)
+        self._note(cells, amps, seen)
 
-    def _retire(self, cells: Tensor, flag: Flag) -> None:
-        self.flags = torch.where(cells, self.flags | int(flag), self.flags)
-        self.active = self.active & ~cells
+    def _note(self, cells: Tensor, amps: Tensor, flags: Tensor) -> None:
+        if self.op.trace:
+            seen = torch.where(cells, flags, int(Flag.NOT_MEASURED)).to(torch.uint8)
+            self._trace.append((torch.where(cells, amps, torch.nan), seen))
 
     def _inside(self, now: Tensor, stop: Stop) -> Tensor:
         if self.op.kind is Kind.SWEEP:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +22,9 @@ from hil.protocol import State
 
 _FORMAT = "crossbar-hil checkpoint 1"
 _LARGEST = 1 << 32
+_LARGEST_HEADER = 1 << 24
 _PARTS = ("protocol", "network", "board")
+_NAME = re.compile(r"checkpoint-([0-9]{9,18})\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Checkpoint:
     Args:
         state: the protocol's state; ``state.step`` is the next step.
         network: the network's state dict.
-        board: the board's snapshot; empty for a real board.
+        board: the board's snapshot; of a real board the conductances that were read, S, and the wear of this run.
         facts: what the run depends on (config, serial, geometry, dtype) and its running totals; plain JSON.
     """
 
@@ -70,15 +74,12 @@ def read(path: Path) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     try:
-        if not path.is_file() or path.is_symlink():
-            raise CheckpointError(str(path), "there is no such file")
-        if path.stat().st_size > _LARGEST:
-            raise CheckpointError(str(path), "the file is too large for a checkpoint")
+        _look(path)
         with safe_open(str(path), framework="pt") as file:
             meta: dict[str, str] = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(str(path), f"the file is damaged ({error})") from error
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, RUF100
+    except (SafetensorError, OSError, ValueError, OverflowError, AttributeError) as error:
+        raise CheckpointError(str(path), f"the file is damaged ({error}){_instead(path)}") from error
     if meta.get("format") != _FORMAT:
         raise CheckpointError(str(path), f"this is not a checkpoint: its format is {meta.get('format')!r}")
     header = _header(path, meta.get("json", ""))
@@ -87,6 +88,8 @@ def read(path: Path) -> Checkpoint:
         part, _, rest = name.partition("/")
         if part not in groups:
             raise CheckpointError(str(path), f"it holds an unknown tensor {name!r}")
+        if part != "board" and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(str(path), f"the tensor {name!r} holds values that are not finite")
         groups[part][rest] = tensor
     state = State(header["step"], header["seed"], groups["protocol"])
     return Checkpoint(state, groups["network"], groups["board"], header["facts"])
@@ -100,7 +103,8 @@ def latest(folder: Path) -> Path | None:
 
 def all_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
-    return sorted(folder.glob("checkpoint-*.safetensors"))
+    named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted((int(match[1]), path) for match, path in named)]
 
 
 def store(path: Path, text: str) -> None:
@@ -116,22 +120,49 @@ def store(path: Path, text: str) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file so that either the old or the whole new content is there: temporary file, sync, rename, sync."""
+    """Writes a file so that either the old or the whole new content is there: temporary file, sync, rename, sync.
+
+    What stands at the temporary name, be it a symbolic link, is removed and never written through.
+    """
     partial = path.with_name(path.name + ".part")
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to see
+            partial.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    if os.name == "posix":
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _look(path: Path) -> None:
+    """Looks at the file from outside, before anything of it is read."""
+    if path.is_symlink() or not path.is_file():
+        raise CheckpointError(str(path), "it is no regular file" if path.exists() or path.is_symlink() else "no such file")
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise CheckpointError(str(path), f"the file is too large for a checkpoint: {size} bytes")
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if size < 8 or header > size - 8:
+        raise CheckpointError(str(path), f"the file is damaged: it ends after {size} bytes{_instead(path)}")
+    if header > _LARGEST_HEADER:
+        raise CheckpointError(str(path), f"its header is too large for a checkpoint: {header} bytes")
+
+
+def _instead(path: Path) -> str:
+    """What to do about a damaged file: the checkpoint before it is kept for this."""
+    older = [other.name for other in all_checkpoints(path.parent) if other.name < path.name]
+    return f"; move it away to go on from {older[-1]}" if older else ""
 
 
 def _header(path: Path, text: str) -> dict[str, Any]:
@@ -142,4 +173,7 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     good = isinstance(header, dict) and isinstance(header.get("facts"), dict)
     if not good or not all(type(header.get(key)) is int and header[key] >= 0 for key in ("step", "seed")):
         raise CheckpointError(str(path), "its header lacks step, seed or facts")
+    named = _NAME.fullmatch(path.name)
+    if named is not None and int(named[1]) != header["step"]:
+        raise CheckpointError(str(path), f"its header says step {header['step']}, its name another")
     return cast("dict[str, Any]", header)

@@ -21,14 +21,12 @@ from hil.contract import (
     Ramp,
     Read,
     ReadCells,
-    Sense,
-    Side,
     Wait,
 )
 from hil.errors import HilError, InvalidOperation
 from hil.lab.limits import LimitChecks, rounded
 from hil.lab.wear import Wear
-from hil.lab.wellformed import FLOATS, KnownBlocks, cells, described, member, number, seen, tensor
+from hil.lab.wellformed import FLOATS, KnownBlocks, cells, described, extremes, member, number, seen, tensor
 from hil.lab.write_checks import WriteChecks
 
 
@@ -72,7 +70,7 @@ class Checks:
         self._writes = WriteChecks(spec, self._limits, self._blocks)
         self._low, self._high = self._limits.array_volts()
         self._bounds = {d: (rounded(self._low[0], d), rounded(self._high[0], d)) for d in FLOATS}
-        self._readings: dict[tuple[int, int, int, object, object], _Reading] = {}
+        self._readings: dict[tuple[int, ...], _Reading] = {}
         self._by_type: dict[type, Callable[[Any], Checked]] = {
             Read: self._read,
             ReadCells: self._read_cells,
@@ -119,10 +117,10 @@ class Checks:
 
     def _read(self, op: Read) -> Checked:
         blocks, drive, sense, feed, pairs = op.blocks, op.drive, op.sense, op.feed, op.pairs
-        key = (id(blocks), id(sense), id(feed), drive, pairs)
+        key = (id(blocks), id(sense), id(feed), id(drive), id(pairs))
         known = self._readings.get(key)
         if known is None:
-            known = self._reading(key, blocks, drive, sense, feed, pairs)
+            known = self._readings[key] = self._reading(op)
         volts = tensor("Read", "volts", op.volts, FLOATS)
         if volts.dim() != 3:
             raise InvalidOperation("Read", f"volts must be float [feeds, batch, driven], got {seen(volts)}")
@@ -135,21 +133,15 @@ class Checks:
         peak = self._vectors(blocks, feed, volts) if batch else 0.0
         return Checked(Read(blocks, volts, drive, sense, feed, pairs), peak)
 
-    def _reading(
-        self,
-        key: tuple[int, int, int, object, object],
-        given: Blocks,
-        drive: Side,
-        sense: Sense,
-        feed: tuple[int, ...] | None,
-        pairs: bool,
-    ) -> _Reading:
-        blocks = self._blocks.reading(given)
-        member("Read", "pairs", pairs, bool)
+    def _reading(self, op: Read) -> _Reading:
+        """Checks all of a Read but its volts."""
+        drive, sense, feed = op.drive, op.sense, op.feed
+        blocks = self._blocks.reading(op.blocks)
+        member("Read", "pairs", op.pairs, bool)
         self._limits.sense("Read", sense, drive, "line_amps")
         if sense.volts is not None:
             raise InvalidOperation("Read", "a Read brings its own vectors; leave sense.volts out")
-        if pairs and blocks.lines(drive.other) % 2:
+        if op.pairs and blocks.lines(drive.other) % 2:
             raise InvalidOperation("Read", "pairs need an even number of sensed lines")
         tiles, least = len(blocks), 0
         if feed is not None:
@@ -158,16 +150,13 @@ class Checks:
             if len(feed) != tiles or min(feed) < 0:
                 raise InvalidOperation("Read", f"feed must name a row of volts for each of {tiles} blocks")
             least = max(feed) + 1
-        known = _Reading((given, sense, feed), tiles, least, blocks.lines(drive))
         if len(self._readings) >= 1024:
             self._readings.clear()
-        self._readings[key] = known
-        return known
+        return _Reading((op.blocks, sense, feed), tiles, least, blocks.lines(drive))
 
     def _vectors(self, blocks: Blocks, feed: tuple[int, ...] | None, volts: Tensor) -> float:
         """Compares all input voltages at once; NaN shows in the extremes too. Returns the largest magnitude."""
-        extremes = torch.aminmax(volts)
-        low, high = extremes[0].item(), extremes[1].item()
+        low, high = extremes(volts)
         least, most = self._bounds[volts.dtype]
         if low >= least and high <= most:
             return max(high, -low)
@@ -175,8 +164,7 @@ class Checks:
         if not (math.isfinite(low) and math.isfinite(high)):
             raise InvalidOperation("Read", f"volts hold a value that is not finite ({where})")
         value, (limit, key) = (low, self._low) if high <= most else (high, self._high)
-        self._limits.refuse("read voltage", value, limit, "V", where, key)
-        raise AssertionError
+        self._limits.refuse_read(value, limit, where, key)
 
     def _worst(self, blocks: Blocks, feed: tuple[int, ...] | None, volts: Tensor) -> str:
         """Names the kernel, vector and line of the voltage that is farthest outside."""

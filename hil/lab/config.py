@@ -104,12 +104,12 @@ def find(path: str | Path, beside: Path | None = None) -> Path:
     raise ConfigError.at(printable(str(path), MAX_PATH), "", f"no such file; looked for {places}")
 
 
-def run_name(text: str) -> str:
-    """Gives a run name back if it can be the name of a folder anywhere."""
+def run_name(text: str, what: str = "run name") -> str:
+    """Gives a name back if it can be the name of a folder or file anywhere; ``what`` says in messages what it names."""
     if _RUN_NAME.fullmatch(text):
         return text
     problem = f"{shown(text)} cannot be used; write up to 64 letters, digits, '.', '_' or '-', a letter or digit first"
-    raise ConfigError.at("run name", "", problem)
+    raise ConfigError.at(what, "", problem)
 
 
 def inside(root: Path, name: str) -> Path:

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hil.contract import Backend, BoardSpec, Op, Outcome, Restorable, SafeReport
+from hil.contract import Backend, BoardSpec, Op, Outcome, Restorable, SafeReport, restorable
 from hil.contract.cost import cost, link_seconds
-from hil.errors import Unsupported
+from hil.errors import BoardFault, HilError, Unsupported
 from hil.lab.checks import Checked, Checks
 from hil.lab.ledger import Ledger
 from hil.lab.stop import StopToken
@@ -77,16 +77,41 @@ class Guard:
         """
         self.stop.check()
         checked = self._checks.list(ops)
-        if any(c.counts is not None for c in checked):
-            self.wear.settle()
-        number = None if self.audit is None else self.audit.intent(checked)
+        number = self._announced(checked)
         sent = [c.op for c in checked]
-        outcomes = self.board.execute(sent)
+        try:
+            outcomes = self.board.execute(sent)
+        except BoardFault as fault:
+            self._book_fault(number, sent, fault)
+            raise
+        if len(outcomes) != len(sent):
+            text = f"it gave {len(outcomes)} outcomes for {len(sent)} operations"
+            raise BoardFault(self._spec.identity.name, text, index=len(sent))
+        self._book(number, sent, outcomes)
+        self._watch.look(sent, outcomes)
+        return outcomes
+
+    def _announced(self, checked: Sequence[Checked]) -> int | None:
+        """Stores wear and intent before anything is sent; when that fails nothing is sent, and nothing is charged."""
+        try:
+            self.wear.keep_ahead()
+            return None if self.audit is None else self.audit.intent(checked)
+        except BaseException:
+            self.wear.roll_back()
+            raise
+
+    def _book(self, number: int | None, sent: Sequence[Op], outcomes: Sequence[Outcome]) -> None:
         self.ledger.add(sent, outcomes, self._link(sent))
         if self.audit is not None and number is not None:
             self.audit.outcome(number, outcomes)
-        self._watch.look(sent, outcomes)
-        return outcomes
+
+    def _book_fault(self, number: int | None, sent: Sequence[Op], fault: BoardFault) -> None:
+        """Books what was done before a fault; the wear of the whole list stays charged, since more may have been."""
+        done = fault.done[: len(sent)]
+        try:
+            self._book(number, sent[: len(done)], done)
+        except HilError as error:  # the fault is what the operator must see
+            fault.add_note(f"and what was done could not be stored: {error}")
 
     def now(self) -> float:
         """See ``Backend``."""
@@ -97,25 +122,33 @@ class Guard:
         return self.board.make_safe()
 
     def close(self) -> None:
-        """See ``Backend``."""
-        self.board.close()
+        """See ``Backend``; the chip's exact wear is stored, whatever the board says."""
+        try:
+            self.board.close()
+        finally:
+            self.wear.close()
 
     @property
     def restorable(self) -> bool:
         """Whether the board's whole state can be saved and put back."""
-        return isinstance(self.board, Restorable)
+        return restorable(self.board)
 
     def snapshot(self) -> dict[str, Tensor]:
         """The board's state together with the wear of its chip."""
         return {**self._inside().snapshot(), **self.wear.snapshot()}
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Puts a snapshot back."""
-        self._inside().restore(saved)
+        """Puts a snapshot back, board and wear or neither."""
+        inside, before = self._inside(), self.wear.snapshot()
         self.wear.restore(saved)
+        try:
+            inside.restore(saved)
+        except BaseException:
+            self.wear.restore(before)
+            raise
 
     def _inside(self) -> Restorable:
-        if not isinstance(self.board, Restorable):
+        if not restorable(self.board):
             raise Unsupported("snapshot and restore", self._spec.identity.name, "a chip cannot be copied")
         return self.board
 

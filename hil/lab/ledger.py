@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from hil.contract import Op, Outcome, Read, ReadCells
+from hil.contract import Flag, Op, Outcome, Read, ReadCells
+
+_READS = (Read, ReadCells)
+_REMARKABLE = 0xFF & ~int(Flag.NOT_MEASURED | Flag.STOPPED)
 
 
 @dataclass(slots=True)
@@ -18,7 +21,7 @@ class Ledger:
         writes: programming events.
         pulses: pulses over all cells.
         lab_seconds: lab time, s.
-        flagged: measured values with a flag.
+        flagged: measured values with a flag other than STOPPED, which says that a ramp ended well.
     """
 
     lists: int = 0
@@ -34,13 +37,13 @@ class Ledger:
         self.lab_seconds += link_seconds
         for op, outcome in zip(ops, outcomes, strict=True):
             self.lab_seconds += outcome.seconds
-            if isinstance(op, Read | ReadCells):
+            if isinstance(op, _READS):
                 self.reads += outcome.events
             elif outcome.applied is not None:
                 self.writes += outcome.events
                 self.pulses += int(outcome.applied.sum())
             if outcome.flags is not None:
-                self.flagged += int(outcome.flags.count_nonzero())
+                self.flagged += int((outcome.flags & _REMARKABLE).count_nonzero())
 
     def as_dict(self) -> dict[str, float | int]:
         """The totals by name."""

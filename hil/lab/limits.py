@@ -6,13 +6,17 @@ written so that NaN, in the request or in the limit, refuses.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache
+from math import isnan
+from operator import itemgetter
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from hil.contract import Bias, Blocks, BoardSpec, Cells, Kind, Sense, Shape, Side
-from hil.errors import InvalidOperation, LimitExceeded
+from hil.errors import InvalidOperation, LimitExceeded, UsageError
 from hil.lab.wellformed import extremes, member, number, whole
 
 _SHARES = {Bias.FLOAT: 1.0, Bias.GROUND: 1.0, Bias.HALF: 2.0, Bias.THIRD: 3.0}
@@ -50,17 +54,22 @@ class LimitChecks:
     def __init__(self, spec: BoardSpec) -> None:
         self._spec, self._limits = spec, spec.limits
         self._gated = spec.geometry.selector == "gated"
+        for part in (spec.limits, spec.reading):
+            for item in fields(part):
+                value = getattr(part, item.name)
+                if isinstance(value, float) and (isnan(value) or (part is spec.limits and value < 0)):
+                    raise UsageError(f"the board {spec.identity.name} has the unusable limit {item.name}: {value}")
 
     def at_most(self, name: str, value: float, where: str, dtype: torch.dtype = torch.float64) -> None:
         """Refuses a value above the limit of a name; a limit that the board does not set allows everything."""
         limit: float | None = getattr(self._limits, name)
         if limit is not None and not value <= rounded(limit, dtype):
             quantity, unit = _WORDS[name]
-            self.refuse(quantity, value, limit, unit, where, f"limits.{name}")
+            raise LimitExceeded(quantity, value, limit, unit, where, self._spec.source(f"limits.{name}"))
 
-    def refuse(self, quantity: str, value: float, limit: float, unit: str, where: str, key: str) -> None:
-        """Raises ``LimitExceeded`` with the place that set the limit."""
-        raise LimitExceeded(quantity, value, limit, unit, where, self._spec.source(key))
+    def refuse_read(self, value: float, limit: float, where: str, key: str) -> NoReturn:
+        """Raises ``LimitExceeded`` for a read voltage, with the place that set the limit."""
+        raise LimitExceeded("read voltage", value, limit, "V", where, self._spec.source(key))
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -68,8 +77,9 @@ class LimitChecks:
         """The lowest and the highest voltage of an array read, each with the key that sets it."""
         reading, limits = self._spec.reading, self._limits
         bounds = [(limits.read_array_volts, "limits.read_array_volts"), (limits.line_volts, "limits.line_volts")]
-        low = max([(reading.volts_low, "reading.volts_low"), *((-volts, key) for volts, key in bounds)])
-        return low, min([(reading.volts_high, "reading.volts_high"), *bounds])
+        lows = [*((-volts, key) for volts, key in bounds), (reading.volts_low, "reading.volts_low")]
+        highs = [*bounds, (reading.volts_high, "reading.volts_high")]
+        return max(lows, key=itemgetter(0)), min(highs, key=itemgetter(0))
 
     def cell_volts(self, op: str, volts: object, blocks: Blocks) -> float:
         """Checks the voltage of a cell that is read alone."""
@@ -77,9 +87,9 @@ class LimitChecks:
         self.at_most("read_cell_volts", abs(value), where)
         self.at_most("line_volts", abs(value), where)
         if not value >= reading.volts_low:
-            self.refuse("read voltage", value, reading.volts_low, "V", where, "reading.volts_low")
+            self.refuse_read(value, reading.volts_low, where, "reading.volts_low")
         if not value <= reading.volts_high:
-            self.refuse("read voltage", value, reading.volts_high, "V", where, "reading.volts_high")
+            self.refuse_read(value, reading.volts_high, where, "reading.volts_high")
         return value
 
     def sense(self, op: str, sense: Sense, drive: Side, amps_limit: str) -> None:
@@ -171,7 +181,9 @@ class LimitChecks:
             self._settable(op, amps, limit)
         elif compliance == "source":
             raise InvalidOperation(op, "the board's source needs a compliance current; set amps")
-        elif (compliance == "none" or (compliance == "gate" and not self._gated)) and not self._limits.allow_uncompliant:
+        elif (
+            compliance == "none" or (compliance == "gate" and not self._gated)
+        ) and not self._limits.allow_uncompliant:
             raise InvalidOperation(
                 op, "nothing holds the cell current on this board; set limits.allow_uncompliant in its board file"
             )
@@ -187,11 +199,11 @@ class LimitChecks:
         for bound, key in ((writing.compliance_low, "compliance_low"), (writing.compliance_high, "compliance_high")):
             outside = bound is not None and not (amps >= bound if key == "compliance_low" else amps <= bound)
             if bound is not None and outside:
-                self.refuse("compliance current", amps, bound, "A", "compliance", f"writing.{key}")
+                source = self._spec.source(f"writing.{key}")
+                raise LimitExceeded("compliance current", amps, bound, "A", "compliance", source)
 
 
 def place(blocks: Blocks) -> str:
     """Names the kernels of blocks in a message."""
     more = f" and {len(blocks) - 1} more blocks" if len(blocks) > 1 else ""
     return f"kernel {blocks.kernel[0]}{more}"
-

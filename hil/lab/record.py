@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hil.contract import Blocks, Outcome
 from hil.errors import CheckpointError, StorageError
@@ -21,31 +22,35 @@ from hil.lab.checks import Checked
 from hil.lab.ledger import Ledger
 from hil.protocol import StepRecord
 
+_VERSION = 1
 _TABLES = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS blocks (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS intent (
-    id INTEGER PRIMARY KEY, step INTEGER NOT NULL, kinds TEXT NOT NULL, blocks TEXT NOT NULL,
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY, step INTEGER NOT NULL, ops INTEGER NOT NULL, kinds TEXT NOT NULL, blocks TEXT NOT NULL,
     peak_volts REAL NOT NULL, pulses INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS outcome (
-    intent INTEGER PRIMARY KEY, seconds REAL NOT NULL, events INTEGER NOT NULL, applied INTEGER NOT NULL,
-    flagged INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS step (
-    step INTEGER PRIMARY KEY, loss REAL NOT NULL, correct REAL NOT NULL, lists INTEGER NOT NULL,
-    reads INTEGER NOT NULL, writes INTEGER NOT NULL, pulses INTEGER NOT NULL, lab_seconds REAL NOT NULL,
-    flagged INTEGER NOT NULL, numbers TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS evaluation (
-    step INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (step, name)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (
+CREATE TABLE outcome (
+    intent INTEGER PRIMARY KEY, ops INTEGER NOT NULL, seconds REAL NOT NULL, events INTEGER NOT NULL,
+    applied INTEGER NOT NULL);
+CREATE TABLE step (
+    step INTEGER PRIMARY KEY, loss REAL, correct REAL, lists INTEGER NOT NULL, reads INTEGER NOT NULL,
+    writes INTEGER NOT NULL, pulses INTEGER NOT NULL, lab_seconds REAL NOT NULL, flagged INTEGER NOT NULL,
+    numbers TEXT NOT NULL);
+CREATE TABLE evaluation (step INTEGER NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (step, name)) WITHOUT ROWID;
+CREATE TABLE event (
     id INTEGER PRIMARY KEY, step INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """
+_LAYOUT = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
+_WAL_PAGES = 4096
+"""Pages of the write-ahead log before SQLite folds it back in the middle of a list; ``sync`` does so at checkpoints."""
+
 SETUP_STEP = -1
 """Lists before the first step belong to the set-up: programming and the first evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One row of the step table."""
+    """One row of the step table; ``loss`` and ``correct`` are NaN where they were not a number."""
 
     step: int
     loss: float
@@ -60,7 +65,7 @@ class StepRow:
 
 
 class Record:
-    """Writes and reads a run's ``run.db``.
+    """Writes and reads a run's ``run.db``. Opening an existing one to read it changes nothing.
 
     Args:
         path: the file; made when missing.
@@ -68,69 +73,71 @@ class Record:
 
     Attributes:
         step: the step that lists belong to; set by the runner.
+
+    Raises:
+        CheckpointError: the file is something else, or was altered.
+        StorageError: it cannot be opened or made.
     """
 
     def __init__(self, path: Path, *, full_sync: bool = False) -> None:
         self.path = path
         self.step = SETUP_STEP
-        self._outcomes: list[tuple[int, float, int, int, int]] = []
+        self._outcomes: list[tuple[int, int, float, int, int]] = []
         self._events: list[tuple[int, float, str, str]] = []
         self._known: dict[Blocks, int] = {}
         with self._storage():
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            try:
-                self._db.executescript(
-                    f"PRAGMA journal_mode=WAL; PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'};" + _TABLES
-                )
-                last = self._db.execute("SELECT coalesce(max(id), 0) FROM intent").fetchone()[0]
-            except sqlite3.DatabaseError as error:
-                self._db.close()
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                raise CheckpointError(str(path), f"this is not a run record ({error})") from error
-        self._number = int(last)
+        try:
+            with self._storage():
+                self._db.execute("PRAGMA trusted_schema=OFF")
+                self._make_or_check()
+                self._db.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
+                self._db.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+            self._number = self._last_number()
+        except BaseException:
+            self._db.close()
+            raise
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def intent(self, checked: Sequence[Checked]) -> int:
         """Commits a list before it is sent; see ``Audit``."""
-        kinds = ",".join(type(c.op).__name__ for c in checked)
+        kinds = ",".join([type(c.op).__name__ for c in checked])
         with self._storage():
-            blocks = ",".join(str(self._blocks_id(getattr(c.op, "blocks", None))) for c in checked)
+            blocks = ",".join([str(self._blocks_id(getattr(c.op, "blocks", None))) for c in checked])
             peak = max((c.peak for c in checked), default=0.0)
             pulses = sum(int(c.counts.sum()) for c in checked if c.counts is not None)
+            row = (self._number + 1, self.step, len(checked), kinds, blocks, peak, pulses)
+            self._db.execute("INSERT INTO intent VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             self._number += 1
-            row = (self._number, self.step, kinds, blocks, peak, pulses)
-            self._db.execute("INSERT INTO intent VALUES (?, ?, ?, ?, ?, ?)", row)
         return self._number
 
     def outcome(self, number: int, outcomes: Sequence[Outcome]) -> None:
         """Keeps what came of a list until the step is committed; see ``Audit``."""
-        seconds, events, applied, flagged = 0.0, 0, 0, 0
+        seconds, events, applied = 0.0, 0, 0
         for o in outcomes:
             seconds += o.seconds
             events += o.events
             applied += 0 if o.applied is None else int(o.applied.sum())
-            flagged += 0 if o.flags is None else int(o.flags.count_nonzero())
-        self._outcomes.append((number, seconds, events, applied, flagged))
+        self._outcomes.append((number, len(outcomes), seconds, events, applied))
 
     def commit_step(self, record: StepRecord, ledger: Ledger, evaluation: Mapping[str, float]) -> None:
         """Commits a step with all that belongs to it."""
-        totals = ledger.as_dict()
-        row = (
-            record.step, record.loss, record.correct, totals["lists"], totals["reads"], totals["writes"],
-            totals["pulses"], totals["lab_seconds"], totals["flagged"], json.dumps(dict(record.numbers), sort_keys=True),
-        )  # fmt: skip
+        totals, numbers = ledger.as_dict(), json.dumps(dict(record.numbers), sort_keys=True)
+        names = ("lists", "reads", "writes", "pulses", "lab_seconds", "flagged")
+        row = (record.step, record.loss, record.correct, *(totals[name] for name in names), numbers)
         with self._transaction():
             self._flush()
             self._db.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             self._evaluation(record.step, evaluation)
+        self._forget()
 
     def commit_setup(self, evaluation: Mapping[str, float]) -> None:
         """Commits what came before the first step, or after the last."""
         with self._transaction():
             self._flush()
             self._evaluation(self.step, evaluation)
+        self._forget()
 
     def event(self, kind: str, text: str, at: float) -> None:
         """Notes something that happened, at a wall time; it is stored with the next commit."""
@@ -146,13 +153,13 @@ class Record:
         self._outcomes.clear()
         with self._transaction():
             self._db.execute("DELETE FROM outcome WHERE intent IN (SELECT id FROM intent WHERE step >= ?)", (step,))
-            for table in ("intent", "step", "evaluation"):
-                self._db.execute(f"DELETE FROM {table} WHERE step >= ?", (step,))  # noqa: S608
-        with self._storage():
-            self._number = int(self._db.execute("SELECT coalesce(max(id), 0) FROM intent").fetchone()[0])
+            self._db.execute("DELETE FROM intent WHERE step >= ?", (step,))
+            self._db.execute("DELETE FROM step WHERE step >= ?", (step,))
+            self._db.execute("DELETE FROM evaluation WHERE step >= ?", (step,))
+        self._number = self._last_number()
 
     def sync(self) -> None:
-        """Waits until everything committed so far is on the disk."""
+        """Waits until everything committed so far is on the disk, and folds the write-ahead log back."""
         wal = self.path.with_name(self.path.name + "-wal")
         with self._storage():
             if wal.exists():
@@ -161,46 +168,110 @@ class Record:
                     os.fsync(file)
                 finally:
                     os.close(file)
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
         """Stores what is left and closes the file."""
         try:
-            with self._transaction():
-                self._flush()
+            if self._outcomes or self._events:
+                with self._transaction():
+                    self._flush()
+                self._forget()
         finally:
-            self._db.close()
+            with self._storage():
+                self._db.close()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def steps(self) -> list[StepRow]:
         """All steps in order."""
-        rows = self._db.execute("SELECT * FROM step ORDER BY step").fetchall()
-        return [StepRow(*row[:9], json.loads(row[9])) for row in rows]
+        return [self._step_row(row) for row in self._rows("SELECT * FROM step ORDER BY step")]
+
+    def last_step(self) -> StepRow | None:
+        """The last step, with the totals up to it."""
+        rows = self._rows("SELECT * FROM step ORDER BY step DESC LIMIT 1")
+        return self._step_row(rows[0]) if rows else None
+
+    def count_steps(self) -> int:
+        """The number of steps.
+
+        Raises:
+            CheckpointError: a step is missing in between.
+        """
+        ((count, last),) = self._rows("SELECT count(*), max(step) FROM step WHERE step >= 0")
+        if count and last != count - 1:
+            raise CheckpointError(str(self.path), f"steps are missing: the last is {last} and there are {count}")
+        return int(count)
 
     def evaluations(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of one kind of evaluation, in order."""
-        return self._db.execute("SELECT step, value FROM evaluation WHERE name = ? ORDER BY step", (name,)).fetchall()
+        rows = self._rows("SELECT step, value FROM evaluation WHERE name = ? ORDER BY step", name)
+        return [(int(step), self._number_of(value)) for step, value in rows]
 
     def events(self) -> list[tuple[int, float, str, str]]:
         """(step, wall time, kind, text) of all events, in order."""
-        return self._db.execute("SELECT step, at, kind, text FROM event ORDER BY id").fetchall()
+        rows = self._rows("SELECT step, at, kind, text FROM event ORDER BY id")
+        return [(int(step), self._number_of(at), str(kind), str(text)) for step, at, kind, text in rows]
 
     def in_doubt(self) -> list[tuple[int, int, str, int]]:
-        """(number, step, kinds, pulses) of lists that were to be sent and have no outcome."""
-        return self._db.execute(
-            "SELECT id, step, kinds, pulses FROM intent WHERE id NOT IN (SELECT intent FROM outcome) ORDER BY id"
-        ).fetchall()
+        """(number, step, kinds, pulses) of lists that were to be sent and have no outcome, or not a whole one."""
+        return self._rows(
+            "SELECT id, step, kinds, pulses FROM intent LEFT JOIN outcome ON intent.id = outcome.intent "
+            "WHERE outcome.ops IS NULL OR outcome.ops < intent.ops ORDER BY id"
+        )
 
     def meta(self, key: str) -> str | None:
         """One fact about the run."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _make_or_check(self) -> None:
+        """Makes the tables in one transaction, or compares those that are there with what they should be."""
+        found = self._db.execute(_LAYOUT).fetchall()
+        if not found:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            try:
+                self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={_VERSION}; COMMIT;")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+            return
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version != _VERSION or found != _layout():
+            problem = f"this is not a run record of version {_VERSION}: its tables are other ones"
+            raise CheckpointError(str(self.path), problem)
+
+    def _last_number(self) -> int:
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM intent")[0][0])
+
+    def _rows(self, question: str, *values: object) -> list[Any]:
+        with self._storage():
+            return self._db.execute(question, values).fetchall()
+
+    def _step_row(self, row: Sequence[Any]) -> StepRow:
+        step, loss, correct, *totals, numbers = row
+        with self._sound():
+            lists, reads, writes, pulses, lab_seconds, flagged = (float(total) for total in totals)
+            named = {str(name): float(value) for name, value in json.loads(numbers).items()}
+            return StepRow(
+                int(step), self._number_of(loss), self._number_of(correct), int(lists), int(reads), int(writes),
+                int(pulses), lab_seconds, int(flagged), named,
+            )  # fmt: skip
+
+    def _number_of(self, value: Any) -> float:
+        """A number of the file; SQLite keeps NaN as NULL."""
+        with self._sound():
+            return float("nan") if value is None else float(value)
 
     def _flush(self) -> None:
         self._db.executemany("INSERT INTO outcome VALUES (?, ?, ?, ?, ?)", self._outcomes)
         self._db.executemany("INSERT INTO event (step, at, kind, text) VALUES (?, ?, ?, ?)", self._events)
+
+    def _forget(self) -> None:
+        """After a commit: what was stored need not be stored again."""
         self._outcomes.clear()
         self._events.clear()
 
@@ -221,23 +292,46 @@ class Record:
         return known
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Generator[None]:
         with self._storage():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:
+                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself; the first error is the one to see
                     self._db.execute("ROLLBACK")
                 raise
 
     @contextmanager
-    def _storage(self) -> Iterator[None]:
+    def _storage(self) -> Generator[None]:
+        """A disk that fails and a file that is damaged, told apart."""
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:
             raise StorageError(str(self.path), str(error)) from error
+        except sqlite3.IntegrityError as error:
+            raise CheckpointError(str(self.path), f"a row is there twice or incomplete ({error})") from error
+        except sqlite3.DatabaseError as error:
+            raise CheckpointError(str(self.path), f"this is not a run record, or it is damaged ({error})") from error
+
+    @contextmanager
+    def _sound(self) -> Generator[None]:
+        """A row whose values are not what they should be."""
+        try:
+            yield
+        except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+            raise CheckpointError(str(self.path), f"a row holds something else than numbers ({error})") from error
+
+
+def _layout() -> list[Any]:
+    """The tables as SQLite describes them."""
+    fresh = sqlite3.connect(":memory:")
+    try:
+        fresh.executescript(_TABLES)
+        return fresh.execute(_LAYOUT).fetchall()
+    finally:
+        fresh.close()
 
 
 def printable(text: str) -> str:

@@ -169,20 +169,22 @@ def _chip(board: dict[str, Tensor]) -> bytes:
         maps.append(("conductance, µS", 1e6 * board["chip.g"].double().numpy(), "viridis"))
     if "wear.run" in board:
         maps.append(("pulses in this run", board["wear.run"].double().numpy(), "magma"))
-    figure = _canvas(9.6, 4.6 * max(len(maps), 1) / 2 + 0.4)
-    axes = np.atleast_1d(figure.subplots(len(maps), 1)) if maps else []
+    figure = _canvas(9.6, 2.9)
+    axes = np.atleast_1d(figure.subplots(1, len(maps))) if maps else []
     for axis, (title, cells, colours) in zip(axes, maps, strict=True):
-        image = axis.imshow(_mosaic(cells), cmap=colours, interpolation="nearest", aspect="equal")
+        top = float(np.percentile(cells, 99.5)) or 1.0  # a few shorts would hide everything else
+        image = axis.imshow(_mosaic(cells), cmap=colours, vmin=0.0, vmax=top, interpolation="nearest", aspect="equal")
         axis.set_title(title, loc="left", fontsize=9)
         axis.set_axis_off()
-        figure.colorbar(image, ax=axis, fraction=0.02, pad=0.01)
+        beyond = "max" if cells.max() > top else "neither"
+        figure.colorbar(image, ax=axis, fraction=0.025, pad=0.01, extend=beyond)
     return _png(figure)
 
 
 def _mosaic(cells: np.ndarray[Any, Any], gap: int = 1) -> np.ndarray[Any, Any]:
-    """Kernels [K, R, C] side by side, 16 a row, with gaps of NaN."""
+    """Kernels [K, R, C] side by side, 8 a row, with gaps of NaN."""
     kernels, rows, cols = cells.shape
-    across = min(kernels, 16)
+    across = min(kernels, 8)
     down = -(-kernels // across)
     page = np.full((down * (rows + gap) - gap, across * (cols + gap) - gap), np.nan)
     for k in range(kernels):

@@ -1,4 +1,4 @@
-"""How many pulses each cell has had, in this run and in its life."""
+"""How many pulses each cell has had, in this run and in its life, and which cells were formed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from hil.contract import Blocks, BoardSpec
 from hil.errors import CheckpointError, LimitExceeded
 
+_ENDLESS = torch.iinfo(torch.int64).max
+
 
 @lru_cache(maxsize=256)
 def _flat(blocks: Blocks, rows: int, cols: int) -> Tensor:
@@ -20,29 +22,61 @@ def _flat(blocks: Blocks, rows: int, cols: int) -> Tensor:
 
 
 class Wear:
-    """The pulse counters of a chip; charged before pulses are sent and never refunded after.
+    """The counters of a chip; charged before pulses are sent and never refunded after.
+
+    What one list of operations charges is remembered until the next ``begin``, so that a list that is refused as a
+    whole leaves no trace.
 
     Args:
         spec: the board; its limits are checked here.
         life: pulses of each cell before this run, int64 [K, R, C]; None for a fresh chip.
-        reserve: called when a cell's life count passes what is on disk; keeps the chip file ahead of the chip.
+        formed: cells formed before this run, bool [K, R, C]; None for a fresh chip.
+        reserve: keeps the chip file ahead of the chip: given life and formed, it stores a life that is at least as
+            high and gives it back.
+        settle: stores life and formed as they are, at a clean close.
+
+    Attributes:
+        run: pulses of each cell in this run, int64 [K, R, C].
+        life: pulses of each cell in its life, int64 [K, R, C].
+        formed: cells that were formed, bool [K, R, C].
     """
 
     def __init__(
-        self, spec: BoardSpec, life: Tensor | None = None, reserve: Callable[[Tensor], Tensor] | None = None
+        self,
+        spec: BoardSpec,
+        life: Tensor | None = None,
+        formed: Tensor | None = None,
+        reserve: Callable[[Tensor, Tensor], Tensor] | None = None,
+        settle: Callable[[Tensor, Tensor], None] | None = None,
     ) -> None:
         self._spec = spec
         self.run = torch.zeros(spec.cells, dtype=torch.int64)
         self.life = torch.zeros(spec.cells, dtype=torch.int64) if life is None else life.clone()
-        self.formed = torch.zeros(spec.cells, dtype=torch.bool)
-        self._reserve = reserve
-        self._reserved = self.life.clone()
+        self.formed = torch.zeros(spec.cells, dtype=torch.bool) if formed is None else formed.clone()
+        self._reserve, self._settle = reserve, settle
+        self._reserved, self._formed_kept = self.life.clone(), self.formed.clone()
+        self._charges: list[tuple[Tensor, Tensor]] = []
+        self._formings: list[Tensor] = []
+
+    def begin(self) -> None:
+        """Starts a list of operations; what was charged before stays charged."""
+        self._charges.clear()
+        self._formings.clear()
+
+    def roll_back(self) -> None:
+        """Undoes what was charged since ``begin``, of a list of which nothing was sent."""
+        for cells, counts in self._charges:
+            self.run.view(-1)[cells] -= counts
+            self.life.view(-1)[cells] -= counts
+        for cells in self._formings:
+            self.formed.view(-1)[cells] = False
+        self.begin()
 
     def charge(self, blocks: Blocks, counts: Tensor) -> None:
-        """Adds worst-case pulse counts [T, R, C] of one operation.
+        """Adds worst-case pulse counts of one operation, int64 [T, R, C] of at least 0.
 
         Raises:
-            LimitExceeded: a cell would pass its budget; nothing is added.
+            LimitExceeded: a cell that gets pulses would pass its budget; nothing is added.
         """
         cells = _flat(blocks, *self._spec.cells[1:])
         counts = counts.reshape(-1)
@@ -51,44 +85,58 @@ class Wear:
             (self.run, limits.pulses_per_run, "pulses_per_run"),
             (self.life, limits.pulses_per_life, "pulses_per_life"),
         ):
-            after = counter.view(-1)[cells] + counts
-            most = int(after.max())
-            if most > limit:
-                self._refuse(blocks, after, most, limit, name)
+            before = counter.view(-1)[cells]
+            over = (before > min(limit, _ENDLESS) - counts) & (counts > 0)
+            if bool(over.any()):
+                self._refuse(blocks, torch.where(over, before.double() + counts, -1.0), limit, name)
+        self._charges.append((cells, counts.clone()))
         self.run.view(-1)[cells] += counts
         self.life.view(-1)[cells] += counts
 
-    def _refuse(self, blocks: Blocks, after: Tensor, most: int, limit: int, name: str) -> None:
+    def _refuse(self, blocks: Blocks, after: Tensor, limit: int, name: str) -> None:
         t, r, c = (int(i) for i in torch.unravel_index(after.argmax(), blocks.shape))
         where = f"kernel {blocks.kernel[t]}, row {blocks.row[t] + r}, column {blocks.col[t] + c}"
-        quantity = name.replace("_", " ")
+        most, quantity = int(after.max()), name.replace("_", " ")
         raise LimitExceeded(quantity, most, limit, "", where, self._spec.source(f"limits.{name}"))
 
-    def may_form(self, blocks: Blocks, cells: Tensor) -> None:
-        """Checks that cells [T, R, C] may be formed, and remembers that they are.
+    def form(self, blocks: Blocks, cells: Tensor) -> None:
+        """Notes that cells [T, R, C] are formed.
 
         Raises:
             LimitExceeded: the board may not form, or a cell was formed before and may be formed only once.
         """
         rule, source = self._spec.limits.forming, self._spec.source("limits.forming")
         index = _flat(blocks, *self._spec.cells[1:])[cells.expand(blocks.shape).reshape(-1)]
-        if rule == "never":
-            raise LimitExceeded("forming of cells", int(index.numel()), 0, "", f"kernel {blocks.kernel[0]}", source)
-        again = int(self.formed.view(-1)[index].sum())
-        if rule == "once" and again:
-            raise LimitExceeded("forming of cells formed before", again, 0, "", f"kernel {blocks.kernel[0]}", source)
+        where = f"kernel {blocks.kernel[0]}"
+        if rule not in ("once", "free") and index.numel():
+            raise LimitExceeded("forming of cells", index.numel(), 0, "", where, source)
+        before = self.formed.view(-1)[index]
+        if rule == "once" and bool(before.any()):
+            raise LimitExceeded("forming of cells formed before", int(before.sum()), 0, "", where, source)
+        self._formings.append(index[~before])
         self.formed.view(-1)[index] = True
 
-    def take_back(self, blocks: Blocks, counts: Tensor) -> None:
-        """Undoes a charge of a list that was refused before anything was sent."""
-        cells = _flat(blocks, *self._spec.cells[1:])
-        self.run.view(-1)[cells] -= counts.reshape(-1)
-        self.life.view(-1)[cells] -= counts.reshape(-1)
+    def keep_ahead(self) -> None:
+        """Makes sure that the chip file is not behind the counters; called before pulses are sent.
 
-    def settle(self) -> None:
-        """Makes sure that what is on disk is not behind the counters; called before pulses are sent."""
-        if self._reserve is not None and bool((self.life > self._reserved).any()):
-            self._reserved = self._reserve(self.life)
+        Raises:
+            StorageError: the chip file cannot be written, so nothing may be sent.
+        """
+        if self._reserve is None or not self._charges:
+            return
+        behind = any(bool((self.life.view(-1)[c] > self._reserved.view(-1)[c]).any()) for c, _ in self._charges)
+        if behind or any(not bool(self._formed_kept.view(-1)[c].all()) for c in self._formings):
+            self._reserved = self._reserve(self.life, self.formed)
+            self._formed_kept = self.formed.clone()
+
+    def close(self) -> None:
+        """Stores the exact counters in the chip file.
+
+        Raises:
+            StorageError: the chip file cannot be written; it reads too high until the next clean close.
+        """
+        if self._settle is not None:
+            self._settle(self.life, self.formed)
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of the counters."""
@@ -98,10 +146,15 @@ class Wear:
         return [("run", self.run), ("life", self.life), ("formed", self.formed)]
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Puts saved counters back."""
+        """Puts saved counters back, all or none.
+
+        Raises:
+            CheckpointError: a counter is missing, or does not fit the chip.
+        """
         for name, counter in self._counters():
             found = saved.get(f"wear.{name}")
             if found is None or found.shape != counter.shape or found.dtype != counter.dtype or bool((found < 0).any()):
                 raise CheckpointError("snapshot", f"the tensor 'wear.{name}' is missing or does not fit the chip")
         for name, counter in self._counters():
             counter.copy_(saved[f"wear.{name}"])
+        self.begin()

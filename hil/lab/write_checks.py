@@ -169,8 +169,8 @@ class WriteChecks:
         rules = {"jump": stop.jump, "rise": stop.rise, "slope": stop.slope, "flat": stop.flat}
         rules |= {f"rise_after[{i}]": value for i, value in enumerate(after or ())}
         for name, value in rules.items():
-            if value is not None and value not in (math.inf, -math.inf):  # an endless rule is one that never acts
-                number("Ramp", f"stop.{name}", value)
+            if value is not None:
+                _or_endless(f"stop.{name}", value)
         low, high = self._end("low", stop.low, blocks), self._end("high", stop.high, blocks)
         return replace(stop, low=low, high=high)
 
@@ -178,9 +178,13 @@ class WriteChecks:
     def _end(name: str, value: object, blocks: Blocks) -> float | Tensor:
         """One end of the stop window: any number but NaN, or a private copy of a tensor of such."""
         if not isinstance(value, Tensor):
-            endless = isinstance(value, float) and math.isinf(value)
-            return value if endless else number("Ramp", f"stop.{name}", value)
+            return _or_endless(f"stop.{name}", value)
         copy = cells("Ramp", f"stop.{name}", value, blocks, FLOATS)
         if math.isnan(extremes(copy)[0]):
             raise InvalidOperation("Ramp", f"stop.{name} holds NaN")
         return copy
+
+
+def _or_endless(name: str, value: object) -> float:
+    """Gives a finite number back, or infinity: the bound that is never reached."""
+    return value if isinstance(value, float) and math.isinf(value) else number("Ramp", name, value)

@@ -1,4 +1,4 @@
-"""A bench for training protocols: a tiny board behind its guard, with a small network on it and a tap before the board."""
+"""A bench for training protocols: a small network on a tiny guarded board, and a tap that sees what reaches it."""
 
 from __future__ import annotations
 

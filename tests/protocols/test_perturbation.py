@@ -150,6 +150,4 @@ def test_a_clip_bounds_what_one_sample_can_say(ideal, samples):
 def test_a_cost_that_is_not_finite_says_nothing():
     nan, inf = float("nan"), float("inf")
     perturbed, baseline = torch.tensor([nan, inf, 2.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, inf])
-    assert finite_change(perturbed, baseline, None).tolist() == [0.0, 0.0, 1.0, 0.0]
-    assert finite_change(perturbed, baseline, 0.25).tolist() == [0.0, 0.0, 0.25, 0.0]
-    assert perturbed[2] == 2.0
+    assert finite_change(perturbed, baseline).tolist() == [0.0, 0.0, 1.0, 0.0]

@@ -25,7 +25,7 @@ CHAINS = {
 }
 LAYERS = 2
 ALL = list(itertools.product(SOURCES, CHAINS, (1, 4)))
-every_protocol = pytest.mark.parametrize(("source", "chain", "tau"), ALL, ids=lambda value: str(value))
+every_protocol = pytest.mark.parametrize(("source", "chain", "tau"), ALL, ids=str)
 
 
 def training(source, chain, tau, tau_x=1):
@@ -217,6 +217,7 @@ def test_a_chain_that_makes_no_sense_is_refused(transforms, problem):
         lambda: Clip(rms=0.0),
         lambda: NodePerturbation(norm=0.0),
         lambda: WeightPerturbation(norm=float("nan")),
+        lambda: NodePerturbation(clip=0.0),
         lambda: SignedPulses(most=0),
         lambda: training("node", "residual", 0),
         lambda: training("node", "residual", 1, tau_x=0),
