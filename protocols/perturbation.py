@@ -116,3 +116,7 @@ def _check(norm: float, clip: float | None) -> None:
         raise ValueError(f"norm must be above 0, got {norm}")
     if clip is not None and not clip > 0:
         raise ValueError(f"clip must be above 0 or none, got {clip}")
+
+
+SourceConfig = NodePerturbation | WeightPerturbation
+"""The gradient sources a run file can name."""

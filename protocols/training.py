@@ -10,9 +10,9 @@ import torch
 
 from hil.network import Network
 from protocols.parts import Batch, Change, Estimate, Key, State, StepRecord, Tensors, Transform, zeros
-from protocols.perturbation import NodePerturbation, WeightPerturbation
-from protocols.rules import SignedPulses
-from protocols.transforms import Clip, Momentum, Residual, Sgd, StochasticRounding
+from protocols.perturbation import SourceConfig
+from protocols.rules import RuleConfig
+from protocols.transforms import Residual, Sgd, StochasticRounding, TransformConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,9 @@ class Training:
     """
 
     kind: Literal["training"] = "training"
-    source: NodePerturbation | WeightPerturbation
-    transforms: tuple[Sgd | Momentum | Clip | StochasticRounding | Residual, ...]
-    rule: SignedPulses
+    source: SourceConfig
+    transforms: tuple[TransformConfig, ...]
+    rule: RuleConfig
     tau_x: int = 1
     tau_theta: int = 1
 

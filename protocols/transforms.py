@@ -136,3 +136,4 @@ class Residual:
 
 
 TransformConfig = Sgd | Momentum | Clip | StochasticRounding | Residual
+"""The transforms a run file can name."""

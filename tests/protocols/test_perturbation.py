@@ -17,6 +17,9 @@ from protocols.core.draws import generator
 from protocols.core.mgd import amplitude
 from protocols.parts import Batch, Key
 from protocols.perturbation import NodePerturbation, WeightPerturbation, finite_change, shadow
+from protocols.rules import SignedPulses
+from protocols.training import Training
+from protocols.transforms import Momentum, Residual, Sgd
 
 
 def digital(network):
@@ -151,3 +154,14 @@ def test_a_cost_that_is_not_finite_says_nothing():
     nan, inf = float("nan"), float("inf")
     perturbed, baseline = torch.tensor([nan, inf, 2.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, inf])
     assert finite_change(perturbed, baseline).tolist() == [0.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("source", [NodePerturbation(), WeightPerturbation()], ids=["node", "weight"])
+def test_a_network_in_float64_is_trained_in_float64(ideal, samples, source):
+    transforms = (Sgd(eta=0.1), Momentum(), Residual())
+    protocol = Training(source=source, transforms=transforms, rule=SignedPulses(), tau_theta=2)
+    state = protocol.init(ideal, 0)
+    for _ in range(3):
+        assert {t.dtype for t in state.tensors.values()} == {torch.float64}
+        state, _ = protocol.step(state, ideal, samples)
+    assert all(layer.bias.dtype is torch.float64 for layer in ideal.layers)

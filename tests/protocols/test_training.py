@@ -36,7 +36,7 @@ def training(source, chain, tau, tau_x=1):
 def test_the_loss_falls(bench, blobs, source, chain, tau):
     on = bench()
     protocol, start = training(source, chain, tau), on.cost(blobs(-1))
-    on.train(protocol, protocol.init(on.network, 0), blobs, 240)
+    on.train(protocol, protocol.init(on.network, 0), blobs, 160)
     assert on.cost(blobs(-1)) < 0.7 * start
 
 
