@@ -46,9 +46,9 @@ class Converter:
         """The values of codes."""
         return codes * self.step
 
-    def quantise_(self, values: Tensor) -> Tensor:
-        """Puts values on the grid, in place."""
-        return values.mul_(1.0 / self.step).round_().mul_(self.step)
+    def quantised(self, values: Tensor) -> Tensor:
+        """The values of the nearest codes."""
+        return self.codes(values).mul_(self.step)
 
     def sample_(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
         """Converts values as an analog-to-digital converter does, in place.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hil.contract import Backend, Sense
 from hil.mapping import PairMapping
 from hil.matrix import PlacedMatrix
+from hil.usual import usual_sense
 
 
 class Backward(Protocol):
@@ -35,10 +36,10 @@ class CrossbarLayer(nn.Module):
         backend: what carries the reads out.
         backward: how errors go back.
         bias: [n_out], on the host.
-        sense: how products are measured.
+        sense: how products are measured; None for the board's usual read.
 
     Attributes:
-        factors: inputs and errors of the last backward pass, (x, d), or None.
+        factors: inputs and errors of the last backward pass, (x, d); None when no error came here.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class CrossbarLayer(nn.Module):
         self.mapping = mapping
         self.backend = backend
         self.rule = backward
-        self.sense = sense or Sense()
+        self.sense = sense or usual_sense(backend.spec)
         self.bias = nn.Parameter(bias.clone())
         self.factors: tuple[Tensor, Tensor] | None = None
         first = next(iter(self.matrices.values()))
@@ -95,12 +96,16 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, layer: CrossbarLayer) -> Tensor:
         ctx.save_for_backward(x)
+        ctx.set_materialize_grads(False)
         ctx.layer = layer
         return layer.measure(x) + bias
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
         d, layer = grads[0], ctx.layer
+        if d is None:  # a later layer stopped the error
+            layer.factors = None
+            return None, None, None
         (x,) = ctx.saved_tensors
         layer.factors = (x.detach(), d.detach())
         back = layer.rule.backward(layer, d) if ctx.needs_input_grad[0] else None

@@ -18,6 +18,7 @@ from hil.contract import (
     Bias,
     BoardSpec,
     Flag,
+    Kind,
     Op,
     Outcome,
     Outer,
@@ -145,6 +146,7 @@ class Lowering:
 
     def _check(self, op: Op) -> None:
         """Raises ``Unsupported`` when nothing the board can do gives the same result."""
+        limits = self._spec.limits
         match op:
             case Read():
                 reason = "" if "Read" in self._known else self._needs("ReadCells") or self._passive(op)
@@ -152,6 +154,8 @@ class Lowering:
                 reason = self._needs("Pulse")
             case Ramp() if op.sense.volts is None and lacking(op, self._spec):
                 reason = "it cannot read inside a pulse, and a read after the pulse is something else"
+            case Ramp() if "Ramp" not in self._known and op.kind is Kind.FORM and limits.forming != "free":
+                reason = "forming made of plain pulses: the guard could not tell that cells are formed"
             case Ramp() if "Ramp" not in self._known:
                 reason = self._needs("Pulse", "ReadCells")
             case _:

@@ -13,9 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hil.contract import Backend, Blocks, Flag, Kind, Pulse, Ramp, ReadCells, Sense, Shape, Stop
+from hil.contract import Backend, Blocks, Flag, Kind, Pulse, Ramp, ReadCells, Shape, Stop
 from hil.errors import ProgramFailed
 from hil.units import Amps, Siemens, Volts, engineering
+from hil.usual import usual_pulse, usual_sense
 
 
 class CellState(IntEnum):
@@ -183,7 +184,7 @@ class _Work:
 
     def read(self, cells: Tensor, averages: int) -> None:
         """Reads cells into ``siemens``."""
-        op = ReadCells(self.blocks, Sense(self.volts, averages), self.spec.geometry.drive, cells)
+        op = ReadCells(self.blocks, usual_sense(self.spec, self.volts, averages), self.spec.geometry.drive, cells)
         (outcome,) = self.backend.execute([op])
         assert outcome.value is not None
         self.siemens = torch.where(cells, (outcome.value.abs() / self.volts).to(self.siemens.dtype), self.siemens)
@@ -249,21 +250,13 @@ class _Work:
         low, high = (self.target - half) * self.volts, (self.target + half) * self.volts
         stop = Stop(low, high, self.spec.limits.cell_amps, jump=float("inf") if up else how.jump)
         sign = (cells * (1 if up else -1)).to(torch.int8)
-        sense = Sense(self.volts, how.averages)
+        sense = usual_sense(self.spec, self.volts, how.averages)
         op = Ramp(self.blocks, sign, kind, shape, "gate" if up else "volts", points, 0, sense, stop, back=up)
         (outcome,) = self.backend.execute([op])
         assert outcome.applied is not None and outcome.flags is not None
         self.pulses += outcome.applied
         self.retire(cells & ((outcome.flags & int(Flag.ABORTED)) != 0), CellState.ABORTED)
         return cells & ((outcome.flags & int(Flag.EXHAUSTED)) != 0)
-
-
-def usual_pulse(backend: Backend, up: bool) -> Shape:
-    """The board's usual pulse, raising or lowering the conductance."""
-    writing = backend.spec.writing
-    volts, gate = (writing.up_volts, writing.up_gate) if up else (writing.down_volts, writing.down_gate)
-    amps = writing.compliance_high if writing.compliance == "source" else None
-    return Shape(volts, writing.seconds, gate, amps)
 
 
 def _set_ramp(how: ByRamps) -> Tensor:

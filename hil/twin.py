@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hil.contract import Backend, ReadCells, Sense
+from hil.contract import Backend, ReadCells
 from hil.layers import CrossbarLayer
 from hil.matrix import PlacedMatrix
+from hil.usual import usual_sense
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ class TwinBackward:
 def read_siemens(matrix: PlacedMatrix, backend: Backend, averages: int) -> Tensor:
     """The conductances of a matrix, read cell by cell: [T, R, C] S."""
     volts = backend.spec.limits.read_cell_volts
-    (outcome,) = backend.execute([ReadCells(matrix.blocks, Sense(volts, averages), matrix.drive)])
+    (outcome,) = backend.execute([ReadCells(matrix.blocks, usual_sense(backend.spec, volts, averages), matrix.drive)])
     assert outcome.value is not None
     return outcome.value.abs() / volts
 

@@ -199,7 +199,7 @@ class SimBoard:
         return self._outcome(price, progress.value, progress.flags, progress.applied)
 
     def _cells(self, blocks: Blocks, sense: Sense, inside: Cells | None = None) -> tuple[Tensor, Tensor | None]:
-        """Reads cells at ``sense.volts``, or inside a pulse at the pulse's own amplitude."""
+        """Reads cells at ``sense.volts``, or inside a pulse at the amplitude of the pulse (gates as in a read)."""
         volts = sense.volts if sense.volts is not None else inside
         g, shut = self._seen(blocks, sense.gate)
         return self._periphery.cells(g, 0.0 if volts is None else volts, sense, self._generator, shut=shut)

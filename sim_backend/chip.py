@@ -75,9 +75,9 @@ class Chip:
                 whose current is limited to 0 does not switch.
             generator: noise of this operation.
         """
-        counts = counts.to(torch.int32).expand(blocks.shape)
-        chosen = counts != 0
-        cells, signed = cell_index(blocks, *self.shape[1:])[chosen], counts[chosen]
+        counts = counts.to(torch.int32).expand(blocks.shape).reshape(-1)
+        chosen = counts.nonzero().view(-1)
+        cells, signed = cell_index(blocks, *self.shape[1:]).view(-1)[chosen], counts[chosen]
         self.state["pulses"].view(-1)[cells] += signed.abs()
         free = ~self.state["stuck"].view(-1)[cells]
         g = self.state["g"]
@@ -135,5 +135,5 @@ def checked(saved: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
 def _per_cell(value: float | Tensor, blocks: Blocks, chosen: Tensor, dtype: torch.dtype) -> Tensor:
     """A number for all cells, or the chosen cells' values of a tensor that broadcasts to [T, R, C]."""
     if isinstance(value, Tensor):
-        return value.expand(blocks.shape)[chosen].to(dtype)
+        return value.expand(blocks.shape).reshape(-1)[chosen].to(dtype)
     return torch.tensor(value, dtype=dtype)

@@ -21,6 +21,7 @@ class Gates:
     def __init__(self, spec: BoardSpec, threshold: float | None) -> None:
         self._threshold = threshold
         self._read_gate = spec.reading.gate
+        self._known: dict[float, float] = {}
         curve = spec.writing.gate_curve if spec.writing.compliance == "gate" else ()
         self._volts = torch.tensor([v for v, _ in curve], dtype=torch.float64)
         self._amps = torch.tensor([a for _, a in curve], dtype=torch.float64)
@@ -45,7 +46,11 @@ class Gates:
         """Interpolates the gate curve log-log above the threshold; the ends continue flat."""
         if isinstance(gate, Tensor):
             return self._log_log(gate.to(torch.float64)).to(gate.dtype)
-        return float(self._log_log(torch.tensor([float(gate)], dtype=torch.float64))[0])
+        if gate not in self._known:
+            if len(self._known) > 4096:
+                self._known.clear()
+            self._known[gate] = float(self._log_log(torch.tensor([float(gate)], dtype=torch.float64))[0])
+        return self._known[gate]
 
     def _log_log(self, gate: Tensor) -> Tensor:
         x, y = self._volts.log(), self._amps.clamp(min=1e-15).log()

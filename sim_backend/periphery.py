@@ -31,6 +31,15 @@ class _Sensing:
     adc: Converter | None
     generator: torch.Generator
 
+    def product_(self, amps: Tensor, volts: Tensor, k: Tensor, spread: Spread) -> Tensor | None:
+        """Writes the measured currents of ``volts @ k`` into ``amps``; gives the flags, None for none."""
+        if self.averages > 1 or not isinstance(spread, Tensor):
+            torch.bmm(volts, k, out=amps)
+            return self.convert_(amps, spread)
+        amps.normal_(generator=self.generator).mul_(spread)
+        torch.baddbmm(amps, volts, k, out=amps)  # the product is added to its noise: one pass less
+        return None if self.adc is None else self.adc.sample_(amps)[1]
+
     def convert_(self, amps: Tensor, spread: Spread) -> Tensor | None:
         """Turns exact currents into measured ones, in place; gives the flags, None for none."""
         if self.averages == 1:
@@ -94,8 +103,8 @@ class Periphery:
         for first in range(0, tiles, chunk):
             part = slice(first, first + chunk)
             chosen = part if feed is None else list(feed[part])
-            torch.bmm(volts[chosen], k[part], out=amps[part])
-            seen = sense.convert_(amps[part], spread[chosen] if isinstance(spread, Tensor) else spread)
+            noise = spread[chosen] if isinstance(spread, Tensor) else spread
+            seen = sense.product_(amps[part], volts[chosen], k[part], noise)
             if seen is not None:
                 flags = torch.zeros(amps.shape, dtype=torch.uint8) if flags is None else flags
                 flags[part] = seen
@@ -113,7 +122,7 @@ class Periphery:
 
     def _driven(self, volts: Tensor) -> Tensor:
         """Input voltages as the converters make them; never in the caller's memory."""
-        return volts if self._inputs is None else self._inputs.quantise_(volts.clone())
+        return volts if self._inputs is None else self._inputs.quantised(volts)
 
     def _sensing(self, sense: Sense, generator: torch.Generator) -> _Sensing:
         chosen = pick_range(self._ranges, sense.full_scale)

@@ -142,8 +142,10 @@ def coincidences(op: Outer) -> Tensor:
 def _half_selects(pulses: int, unselected: Bias | None, spec: BoardSpec) -> int:
     """Cells that see a part of each pulse: those of both selected lines, or all others in the third scheme.
 
-    A pulse that leaves the scheme to the board is counted like the half scheme, as the guard does.
+    A pulse that names no scheme is applied in the board's own, the first of its biases.
     """
+    if unselected is None:
+        unselected = next(iter(spec.writing.biases), Bias.GROUND)
     if spec.geometry.selector == "gated" or unselected in (Bias.FLOAT, Bias.GROUND):
         return 0
     rows, cols = spec.geometry.rows, spec.geometry.cols

@@ -101,7 +101,7 @@ class Writing:
         volts_step: step of the write amplitude; None for continuous.
         seconds_step: step of the pulse width; None for continuous.
         gate_step: step of the gate voltage; None for continuous.
-        biases: what unselected lines can do.
+        biases: what unselected lines can do; the first is the board's own way, where an operation names none.
         compliance: what holds the current of a cell during a pulse.
         compliance_low: lowest compliance current that can be set.
         compliance_high: highest.

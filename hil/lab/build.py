@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def open_board(
         ConfigError: the board file cannot be used.
         BoardMissing: the board cannot be reached.
     """
-    return _open(read_board(board), seed, limits or TighterLimits(), {}, stop, audit)
+    return _open(read_board(board), seed, limits or TighterLimits(), where={}, stop=stop, audit=audit)
 
 
 def read_board(board: str | Path | Mapping[str, Any], beside: Path | None = None) -> Loaded[BoardFile]:
@@ -113,6 +114,7 @@ def _open(
     board: Loaded[BoardFile],
     seed: int,
     limits: TighterLimits,
+    *,
     where: Mapping[str, str],
     stop: StopToken | None,
     audit: Audit | None,
@@ -137,7 +139,7 @@ def new_model(network: NetworkConfig, samples: Samples, seed: int) -> nn.Sequent
     widths = [samples.train.x.shape[1], *network.hidden, samples.classes]
     source = torch.Generator().manual_seed(seed)
     modules: list[nn.Module] = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in pairwise(widths):
         linear = nn.Linear(n_in, n_out)
         bound = (6.0 / (n_in + n_out)) ** 0.5
         with torch.no_grad():
@@ -166,7 +168,7 @@ def build_job(
     plan: Plan,
     stop: StopToken,
     audit: Audit | None,
-    opened: Callable[[Backend], None],
+    opened: Callable[[Guard], None],
     *,
     program: bool = True,
 ) -> Job:
@@ -176,13 +178,13 @@ def build_job(
         plan: the run.
         stop: its stop token.
         audit: its record.
-        opened: called with the board as soon as it is open, so that a failure in programming still ends safe.
+        opened: called with the guard as soon as the board is open, so that a failure in programming still ends safe.
         program: write the first weights; False when the run goes on with what is on the chip.
     """
     run = plan.run.value
     torch.set_num_threads(run.threads)
-    backend = _open(plan.board, run.seed, run.limits, plan.run.where, stop, audit)
-    opened(backend)
+    backend = _open(plan.board, run.seed, run.limits, where=plan.run.where, stop=stop, audit=audit)
+    opened(guard_of(backend))
     samples = run.task.load(run.seed)
     model = new_model(run.network, samples, run.seed)
     method = run.network.program if program else None

@@ -75,9 +75,9 @@ def read(path: Path) -> Checkpoint:
 
     try:
         _look(path)
-        with safe_open(str(path), framework="pt") as file:
+        with cast(Any, safe_open)(str(path), framework="pt") as file:
             meta: dict[str, str] = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, RUF100
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (SafetensorError, OSError, ValueError, OverflowError, AttributeError) as error:
         raise CheckpointError(str(path), f"the file is damaged ({error}){_instead(path)}") from error
     if meta.get("format") != _FORMAT:
@@ -147,7 +147,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 def _look(path: Path) -> None:
     """Looks at the file from outside, before anything of it is read."""
     if path.is_symlink() or not path.is_file():
-        raise CheckpointError(str(path), "it is no regular file" if path.exists() or path.is_symlink() else "no such file")
+        raise CheckpointError(
+            str(path), "it is no regular file" if path.exists() or path.is_symlink() else "no such file"
+        )
     size = path.stat().st_size
     if size > _LARGEST:
         raise CheckpointError(str(path), f"the file is too large for a checkpoint: {size} bytes")
@@ -167,13 +169,14 @@ def _instead(path: Path) -> str:
 
 def _header(path: Path, text: str) -> dict[str, Any]:
     try:
-        header = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(str(path), f"its header is not JSON ({error})") from error
-    good = isinstance(header, dict) and isinstance(header.get("facts"), dict)
-    if not good or not all(type(header.get(key)) is int and header[key] >= 0 for key in ("step", "seed")):
+    header = cast(dict[str, Any], found) if isinstance(found, dict) else {}
+    numbers = [header.get(key) for key in ("step", "seed")]
+    if not isinstance(header.get("facts"), dict) or not all(type(n) is int and n >= 0 for n in numbers):
         raise CheckpointError(str(path), "its header lacks step, seed or facts")
     named = _NAME.fullmatch(path.name)
     if named is not None and int(named[1]) != header["step"]:
         raise CheckpointError(str(path), f"its header says step {header['step']}, its name another")
-    return cast("dict[str, Any]", header)
+    return header

@@ -100,7 +100,8 @@ class Checks:
             self._wear.roll_back()
             if isinstance(error, HilError) or not isinstance(error, Exception):
                 raise
-            raise InvalidOperation("list of operations", f"cannot be checked ({error!r})") from error
+            seen_text = f"{type(error).__name__}: {ascii(str(error))[:200]}"
+            raise InvalidOperation("list of operations", f"cannot be checked ({seen_text})") from error
         return checked
 
     def _writing(self, check: Callable[[Any], tuple[Pulse | Outer | Ramp, float, Tensor]]) -> Callable[[Any], Checked]:

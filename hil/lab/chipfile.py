@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ class ChipFile:
         serial: serial number of the chip; it names the file, so it may hold letters, digits, '.', '_' and '-' only.
         cells: (kernels, rows, cols) of the chip.
         margin: pulses of each cell that are stored ahead; what a crash may cost. A larger one means fewer writes.
+        full_sync: wait for the disk at each write, so that a power failure costs no more than a crash.
 
     Raises:
         BoardMissing: another process owns the file.
@@ -45,14 +46,17 @@ class ChipFile:
         StorageError: the file cannot be made.
     """
 
-    def __init__(self, folder: Path, serial: str, cells: tuple[int, int, int], margin: int = 100) -> None:
+    def __init__(
+        self, folder: Path, serial: str, cells: tuple[int, int, int], margin: int = 100, *, full_sync: bool = False
+    ) -> None:
         config.run_name(serial, "chip serial")
-        self._serial, self._cells, self._margin = serial, cells, margin
+        self._serial, self._cells, self._margin, self._full_sync = serial, cells, margin, full_sync
+        self._closed = False
         with self._disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.path = config.inside(folder, f"{serial}.db")
         with self._disk(self.path):
-            self._db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None)
+            self._db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None, check_same_thread=False)
         try:
             with self._disk(self.path):
                 self._open()
@@ -91,10 +95,17 @@ class ChipFile:
         if spec.cells != self._cells:
             raise CheckpointMismatch(str(self.path), "chip geometry", self._cells, spec.cells)
         life, formed = self.load()
-        return Wear(spec, life, formed, self.reserve, self.settle)
+        return Wear(spec, life, formed, self.reserve, self.finish)
+
+    def finish(self, life: Tensor, formed: Tensor) -> None:
+        """Stores the exact numbers and lets go of the file; again, it does nothing."""
+        if not self._closed:
+            self.settle(life, formed)
+            self.close()
 
     def close(self) -> None:
         """Lets go of the file."""
+        self._closed = True
         self._db.close()
 
     def __enter__(self) -> ChipFile:
@@ -110,7 +121,7 @@ class ChipFile:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA synchronous = {'FULL' if self._full_sync else 'NORMAL'}")
         with self._transaction():
             tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not tables:
@@ -168,7 +179,7 @@ class ChipFile:
         if not bool(changed.any()):
             return
         with self._disk(self.path), self._transaction():
-            for k in changed.nonzero().view(-1).tolist():
+            for k in (k for k, is_changed in enumerate(changed) if is_changed):
                 self._store(k, life[k], formed[k])
         self._life, self._formed = life.clone(), formed.clone()
 
@@ -179,7 +190,7 @@ class ChipFile:
         self._db.execute("INSERT OR REPLACE INTO kernel VALUES (?, ?, ?, ?)", row)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Generator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -190,15 +201,18 @@ class ChipFile:
         self._db.execute("COMMIT")
 
     @contextmanager
-    def _disk(self, path: Path) -> Iterator[None]:
+    def _disk(self, path: Path) -> Generator[None]:
         """Turns what disk and database say into errors that help."""
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                 raise BoardMissing(self._serial, f"another process uses its chip file {path}; end that one") from None
-            if error.sqlite_errorname == "SQLITE_ERROR":  # a table or column is missing
+            if name == "SQLITE_ERROR":  # a table or column is missing
                 raise CheckpointError(str(path), f"is not a chip file that can be read ({error})") from None
+            raise StorageError(str(path), str(error)) from None
+        except sqlite3.ProgrammingError as error:
             raise StorageError(str(path), str(error)) from None
         except sqlite3.DatabaseError as error:
             raise CheckpointError(str(path), f"is damaged or no chip file ({error})") from None

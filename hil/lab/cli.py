@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,10 +82,13 @@ def report(folder: RunFolder) -> None:
 def safe(board: Annotated[str, typer.Argument(metavar="BOARD", help="A board file.")]) -> None:
     """Switches every output of a board off, and says whether that could be confirmed."""
     from hil.lab.build import open_board
+    from hil.lab.signals import signals
+    from hil.lab.stop import StopToken
 
-    backend = open_board(board)
-    found = backend.make_safe()
-    backend.close()
+    with signals(StopToken(), lambda text: None):  # nothing comes between a board and its safe state
+        backend = open_board(board)
+        found = backend.make_safe()
+        backend.close()
     typer.echo(f"{backend.spec.identity.name}: {found}")
     if not found.confirmed:
         raise typer.Exit(3)
@@ -127,49 +130,97 @@ def _observer(as_json: bool) -> Observer:
 
 def _finish(result: RunResult, as_json: bool) -> None:
     """Tells how a run ended, and ends the command with its exit code."""
-    lines = [f"run folder: {result.run_dir}", f"report: {result.run_dir / 'report.html'}", result.safe]
+    from hil.units import duration
+
+    lines = [f"{result.status}: {result.error}"] if result.error else []
     if result.test_accuracy is not None:
         software = result.software_accuracy
         beside = "" if software is None else f" (software {100 * software:.1f} %)"
-        lines.append(f"test accuracy {100 * result.test_accuracy:.1f} %{beside}")
-        hours = result.lab_seconds / 3600
-        lines.append(f"on the real board: {hours:.1f} h" if hours >= 0.1 else _short(result.lab_seconds))
-    if result.error:
-        lines.append(f"{result.status}: {result.error}")
+        lines.append(f"test accuracy {100 * result.test_accuracy:.1f} %{beside} after {result.steps} steps")
+        lines.append(f"on the real board: {duration(result.lab_seconds)} of lab time")
+    lines.append(f"board: {result.safe}")
+    lines.append(f"report: {result.run_dir / 'report.html'}")
+    if result.status in ("stopped", "aborted") or result.exit_code in (3, 6):
+        lines.append(f"go on with: hil resume {result.run_dir}")
     _print(lines, result.as_dict(), as_json)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
 
-def _short(seconds: float) -> str:
-    from hil.units import engineering
-
-    return f"on the real board: {engineering(seconds, 's')}"
-
-
 def _print(lines: list[str], data: dict[str, Any], as_json: bool) -> None:
-    for line in lines:
-        typer.echo(line, err=as_json)
-    if as_json:
-        typer.echo(json.dumps(data))
+    try:
+        for line in lines:
+            typer.echo(line, err=as_json)
+        if as_json:
+            typer.echo(json.dumps(data))
+    except BrokenPipeError:  # the exit code still counts
+        _discard_stdout()
 
 
-def main() -> None:
-    """The entry point: every error of the house becomes a sentence and an exit code, never a traceback."""
-    code = _guarded(lambda: app(standalone_mode=True))
-    sys.stdout.flush()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point: every error of the house becomes a sentence and an exit code, never a traceback.
+
+    Args:
+        argv: the command line without its first word; None for that of the process.
+    """
+    from hil.lab.signals import Interrupted, interruptible
+
+    words = sys.argv[1:] if argv is None else list(argv)
+    as_json = "--json" in words
+    try:
+        with interruptible():
+            code = _guarded(words, as_json)
+    except Interrupted as error:
+        code = _failed(f"ended by the operator ({error})", 4, as_json)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
     sys.exit(code)
 
 
-def _guarded(command: Callable[[], Any]) -> int:
+def _guarded(words: list[str], as_json: bool) -> int:
+    """Runs the command of the command line and gives its exit code."""
     try:
-        command()
+        code = app(words, prog_name="hil", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except HilError as error:
-        typer.echo(str(error), err=True)
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"status": "failed", "exit_code": error.exit_code, "error": str(error)}))
-        return error.exit_code
+        return _failed("\n".join([str(error), *_notes(error)]), error.exit_code, as_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return 0
-    return 0
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's way of saying that the command line is wrong
+            return _misused(error, as_json)
+        if os.environ.get("HIL_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        text = "\n".join([f"unexpected problem, please report it: {what}", *_notes(error)])
+        return _failed(text, 1, as_json)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", []))
+
+
+def _misused(error: Any, as_json: bool) -> int:
+    from typer import rich_utils
+
+    rich_utils.rich_format_error(error)
+    return _failed(str(error.format_message()), 2, as_json, told=True)
+
+
+def _failed(text: str, code: int, as_json: bool, *, told: bool = False) -> int:
+    """Tells of an error in words on stderr and, where asked for, as the last line of stdout; gives the code back."""
+    from hil.lab.job import failure
+
+    if not told:
+        typer.echo(text, err=True)
+    if as_json:
+        typer.echo(json.dumps(failure(text, code)))
+    return code
+
+
+def _discard_stdout() -> None:
+    """Whoever read the output is gone; what is left of it goes nowhere, without complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from hil.contract import Backend
 from hil.lab.build import Plan, build_job
+from hil.lab.guard import Guard
 from hil.lab.ledger import Ledger
 from hil.lab.stop import StopToken
 from hil.units import duration
@@ -58,7 +57,7 @@ class Forecast:
             f"board           {self.board}",
             f"steps           {self.steps:,} at {self.lists_per_step:.1f} lists of operations each",
             f"read events     {self.reads:,}",
-            f"pulses          {self.pulses:,}",
+            f"pulses          {self.pulses:,} at the rate of the first {STEPS} steps; later ones usually write less",
             f"pulses a cell   {self.pulses_per_cell:,} at most, {budget} the budget of {self.pulses_allowed:,}",
             f"lab time        {duration(self.lab_seconds)}, of which {duration(self.setup_seconds)} set-up",
             f"abort           takes effect within {duration(self.abort_seconds)}",
@@ -72,8 +71,8 @@ def forecast(plan: Plan) -> Forecast:
     Raises:
         HilError: the run cannot begin; the same error the run itself would end with.
     """
-    boards: list[Backend] = []
-    job = build_job(plan, StopToken(), None, boards.append)
+    guards: list[Guard] = []
+    job = build_job(plan, StopToken(), None, guards.append)
     try:
         job.network(job.samples.test.x)
         setup, worn = _totals(job.guard.ledger), job.guard.wear.run.clone()
@@ -87,7 +86,8 @@ def forecast(plan: Plan) -> Forecast:
         job.network(job.samples.test.x)
         looked = _totals(job.guard.ledger)
     finally:
-        boards[0].close()
+        for guard in guards:
+            guard.close()
     looks = -(-job.steps // job.evaluate_every)
     scale = job.steps / tried
 
@@ -112,5 +112,5 @@ def forecast(plan: Plan) -> Forecast:
     )
 
 
-def _totals(ledger: Ledger) -> dict[str, Any]:
+def _totals(ledger: Ledger) -> dict[str, float | int]:
     return ledger.as_dict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol
 
 from hil.lab.guard import Guard
@@ -55,7 +56,7 @@ class RunResult:
         reads: read events.
         pulses: pulses over all cells.
         lab_seconds: lab time, s.
-        iterations_per_second: steps per second of wall time in this session.
+        iterations_per_second: steps per second of wall time in this session, without evaluations and checkpoints.
         safe: what ``make_safe`` reported.
         error: why the run ended early.
     """
@@ -80,6 +81,25 @@ class RunResult:
             "iterations_per_second", "safe", "error",
         )  # fmt: skip
         return {"run_dir": str(self.run_dir), **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], run_dir: Path) -> RunResult | None:
+        """The result that a folder's ``result.json`` holds; None when it is not one."""
+        kinds: dict[str, tuple[type, ...]] = {
+            "status": (str,), "exit_code": (int,), "steps": (int,), "test_accuracy": (float, int, NoneType),
+            "software_accuracy": (float, int, NoneType), "reads": (int,), "pulses": (int,), "lab_seconds": (float, int),
+            "iterations_per_second": (float, int), "safe": (str,), "error": (str, NoneType),
+        }  # fmt: skip
+        if any(type(data.get(name)) not in allowed for name, allowed in kinds.items()):
+            return None
+        return cls(run_dir=run_dir, **{name: data[name] for name in kinds})
+
+
+def failure(error: str, exit_code: int) -> dict[str, Any]:
+    """What ``as_dict`` gives, for a command that ended before there was a run."""
+    nothing = {"run_dir": None, "test_accuracy": None, "software_accuracy": None, "safe": None}
+    zero = {"steps": 0, "reads": 0, "pulses": 0, "lab_seconds": 0.0, "iterations_per_second": 0.0}
+    return {"status": "failed", "exit_code": exit_code, "error": error, **nothing, **zero}
 
 
 class Observer(Protocol):

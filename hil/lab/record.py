@@ -20,6 +20,7 @@ from hil.contract import Blocks, Outcome
 from hil.errors import CheckpointError, StorageError
 from hil.lab.checks import Checked
 from hil.lab.ledger import Ledger
+from hil.lab.plain import printable
 from hil.protocol import StepRecord
 
 _VERSION = 1
@@ -44,6 +45,7 @@ _LAYOUT = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
 _WAL_PAGES = 4096
 """Pages of the write-ahead log before SQLite folds it back in the middle of a list; ``sync`` does so at checkpoints."""
 
+LONGEST_TEXT = 2000
 SETUP_STEP = -1
 """Lists before the first step belong to the set-up: programming and the first evaluation."""
 
@@ -141,7 +143,7 @@ class Record:
 
     def event(self, kind: str, text: str, at: float) -> None:
         """Notes something that happened, at a wall time; it is stored with the next commit."""
-        self._events.append((self.step, at, kind, printable(text)))
+        self._events.append((self.step, at, kind, printable(text, LONGEST_TEXT)))
 
     def note(self, key: str, value: str) -> None:
         """Stores one fact about the run."""
@@ -299,7 +301,9 @@ class Record:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself; the first error is the one to see
+                with suppress(
+                    sqlite3.Error
+                ):  # SQLite may have rolled back by itself; the first error is the one to see
                     self._db.execute("ROLLBACK")
                 raise
 
@@ -332,9 +336,3 @@ def _layout() -> list[Any]:
         return fresh.execute(_LAYOUT).fetchall()
     finally:
         fresh.close()
-
-
-def printable(text: str) -> str:
-    """Foreign text with control characters escaped and its length cut, fit for a log line."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:2000])
-    return shown if len(text) <= 2000 else shown + " ..."

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hil.contract import Backend, SafeReport
-from hil.errors import Aborted, CheckpointError, CheckpointMismatch, HilError, StorageError
+from hil.errors import Aborted, BoardFault, CheckpointError, HilError
 from hil.lab import checkpoint as checkpoints
+from hil.lab.advice import Advice
 from hil.lab.checkpoint import Checkpoint
+from hil.lab.guard import Guard
 from hil.lab.job import Job, Observer, RunResult
 from hil.lab.ledger import Ledger
-from hil.lab.readback import distance, read_network
-from hil.lab.record import Record
-from hil.lab.signals import signals
+from hil.lab.readback import carry_wear, distance, read_network, restore
+from hil.lab.record import SETUP_STEP, Record, StepRow
 from hil.lab.states import Machine, RunState
 from hil.lab.stop import StopToken
 from hil.protocol import State
 from hil.units import engineering
 
 PAUSE_POLL = 0.05
+UNOPENED = "no board was opened, nothing was sent"
 
 
 @dataclass(slots=True)
@@ -50,42 +52,50 @@ class Runner:
     Args:
         desk: where it happens.
         open_job: opens the board and puts the network on it; called once, inside the runner's protection. It is
-            handed a function to call with the opened board, so that a failure half way still ends safe.
+            handed a function to call with the guard of the opened board, so that a failure half way still ends safe.
         resume: the checkpoint to go on from; None for a fresh run.
     """
 
     def __init__(
-        self, desk: Desk, open_job: Callable[[Callable[[Backend], None]], Job], resume: Checkpoint | None = None
+        self, desk: Desk, open_job: Callable[[Callable[[Guard], None]], Job], resume: Checkpoint | None = None
     ) -> None:
         self.desk = desk
         self.machine = Machine(self._moved)
         self._open_job, self._resume = open_job, resume
-        self._board: Backend | None = None
-        self._job: Job | None = None
+        self._advice = Advice(self._remark)
+        self._guard: Guard | None = None
         self._done = 0
         self._accuracy: float | None = None
         self._seconds = 0.0
         self._session_steps = 0
 
     def conduct(self) -> RunResult:
-        """Runs to the end and gives the result; errors of the kind ``HilError`` become part of it."""
-        error: HilError | None = None
-        status = "done"
-        with signals(self.desk.stop, self.desk.observer.say):
-            try:
-                self.machine.to(RunState.RUNNING)
-                self._job = self._open_job(self._opened)
-                finished = self._train(self._job)
-                status = "done" if finished else "stopped"
-                self.machine.to(RunState.STOPPING)
-            except Aborted as caught:
-                error, status = caught, "aborted"
-            except HilError as caught:
-                error, status = caught, "failed"
-            finally:
-                self.desk.observer.end()
-                safe, trouble = self._make_safe()
-        return self._result(status, error or trouble, safe)
+        """Runs to the end and gives the result; errors of the kind ``HilError`` become part of it.
+
+        Errors of any other kind come out again, after the board was made safe; a note on them says how safe it is.
+        """
+        try:
+            status, error = self._attempt()
+        except BaseException as foreign:
+            self._event("error", f"{type(foreign).__name__}: {foreign}")
+            report, _ = self._end()
+            foreign.add_note(self._safe_text(report))
+            raise
+        if error is not None:
+            self._event("error", str(error))
+        report, trouble = self._end()
+        return self._result(status, error, report, trouble)
+
+    def _attempt(self) -> tuple[str, HilError | None]:
+        try:
+            self.machine.to(RunState.RUNNING)
+            finished = self._train(self._open_job(self._opened))
+            self.machine.to(RunState.STOPPING)
+        except Aborted as caught:
+            return "aborted", caught
+        except HilError as caught:
+            return "failed", caught
+        return ("done" if finished else "stopped"), None
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -93,30 +103,32 @@ class Runner:
         """Does the remaining steps; False when the operator stopped it before the last."""
         state = self._begin(job)
         self.desk.observer.begin(job, state.step)
-        saved, started = state.step, time.perf_counter()
-        try:
-            while state.step < job.steps and not self._stopping():
-                state = self._one_step(job, state)
-                if state.step % job.checkpoint_every == 0 or state.step == job.steps:
-                    self._save(job, state)
-                    saved = state.step
-            if saved != state.step:
+        saved = state.step
+        while state.step < job.steps and not self._stopping():
+            state = self._one_step(job, state)
+            if state.step % job.checkpoint_every == 0 or state.step == job.steps:
                 self._save(job, state)
-        finally:
-            self._seconds += time.perf_counter() - started
+                saved = state.step
+        if saved != state.step:
+            self._save(job, state)
         return state.step >= job.steps
 
     def _one_step(self, job: Job, state: State) -> State:
         record = self.desk.record
         record.step = state.step
+        started = time.perf_counter()
         batch = job.samples.batch(job.protocol.batch_of(state.step))
         state, done = job.protocol.step(state, job.network, batch)
+        self._seconds += time.perf_counter() - started
+        self._session_steps += 1
         evaluation: Mapping[str, float] = {}
         if state.step % job.evaluate_every == 0 or state.step == job.steps:
             evaluation = self._evaluate(job)
+        self._advice.look(done)
+        started = time.perf_counter()
         record.commit_step(done, job.guard.ledger, evaluation)
+        self._seconds += time.perf_counter() - started
         self._done = state.step
-        self._session_steps += 1
         self.desk.observer.step(done, job.guard.ledger, evaluation)
         return state
 
@@ -130,14 +142,14 @@ class Runner:
         state = restore(self.desk.folder, job, self._resume)
         if job.guard.restorable:
             self.desk.record.drop_after(state.step)
-        rows = [row.step for row in self.desk.record.steps()]
+        done = self.desk.record.count_steps()
+        if done < state.step or (job.guard.restorable and done != state.step):
+            path = str(self.desk.record.path)
+            raise CheckpointError(path, f"the checkpoint was written after {state.step} steps and only {done} are here")
+        self.desk.record.step = max(done - 1, SETUP_STEP)
         if not job.guard.restorable:
             self._meet_chip(job, self._resume)
-            state.step = len(rows)  # no row is dropped: what was done to a chip stays done
-        if rows != list(range(state.step)):
-            raise CheckpointError(
-                str(self.desk.record.path), f"it should hold steps 0 to {state.step - 1} and holds {len(rows)} steps"
-            )
+            state.step = done  # no row is dropped: what was done to a chip stays done
         self._done = state.step
         last = self.desk.record.evaluations("test_accuracy")
         self._accuracy = last[-1][1] if last else None
@@ -154,14 +166,36 @@ class Runner:
 
     def _save(self, job: Job, state: State) -> None:
         self.desk.record.sync()
-        board = job.guard.snapshot() if job.guard.restorable else read_network(job.network)
+        if job.guard.restorable:
+            board = job.guard.snapshot()
+        else:
+            board = read_network(job.network) | job.guard.wear.snapshot()
         facts = {**job.facts, "ledger": job.guard.ledger.as_dict()}
         checkpoints.write(self.desk.folder, Checkpoint(state, job.network.state_dict(), board, facts))
 
     def _meet_chip(self, job: Job, saved: Checkpoint) -> None:
-        """Shows how far the cells are from where the checkpoint left them."""
+        """Goes on from a chip as it is: totals and wear are those of the last step, and its distance is shown."""
+        last = self.desk.record.last_step()
+        if last is not None:
+            job.guard.ledger = _totals(last)
+        carry_wear(job.guard.wear, saved.board)
         for name, siemens in distance(saved.board, read_network(job.network)).items():
-            self.desk.observer.say(f"{name}: cells are {engineering(siemens, 'S')} (rms) from the checkpoint")
+            self._remark(f"{name}: cells are {engineering(siemens, 'S')} (rms) from the checkpoint")
+
+    def _tell_doubt(self, simulated: bool) -> None:
+        """Tells once of writing lists that were to be sent when the run was cut off, and have no outcome."""
+        record = self.desk.record
+        told = int(record.meta("doubt_told") or 0)
+        doubt = [row for row in record.in_doubt() if row[0] > told and row[3] > 0]
+        if not doubt:
+            return
+        record.note("doubt_told", str(doubt[-1][0]))
+        lists = f"{len(doubt)} lists of operations" if len(doubt) > 1 else "one list of operations"
+        _, step, kinds, pulses = doubt[0]
+        back = "; the simulator goes back to the checkpoint" if simulated else ""
+        self._remark(
+            f"{lists} may have been applied at the cut-off (first: {kinds}, {pulses} pulses, step {step}){back}"
+        )
 
     def _stopping(self) -> bool:
         """Whether to end before the next step; waits here while the run is paused."""
@@ -179,37 +213,53 @@ class Runner:
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
-    def _opened(self, board: Backend) -> None:
-        self._board = board
+    def _opened(self, guard: Guard) -> None:
+        self._guard = guard
+        self._tell_doubt(guard.restorable)
+        if self._resume is None and guard.restorable:
+            self.desk.record.drop_after(SETUP_STEP)  # a set-up that was cut off is done anew
 
-    def _make_safe(self) -> tuple[str, HilError | None]:
+    def _end(self) -> tuple[SafeReport | None, HilError | None]:
         """Makes the board safe and closes everything; never raises, gives the first trouble instead."""
-        trouble: HilError | None = None
         if self.machine.state is not RunState.STOPPING:
             self.machine.to(RunState.ABORTING)
-        report = SafeReport({}, confirmed=True)
-        if self._board is not None:
-            try:
-                report = self._board.make_safe()
-                self._board.close()
-            except Exception as error:
-                report = SafeReport({"board": "unreadable"}, confirmed=False)
-                trouble = error if isinstance(error, HilError) else None
-        self.machine.to(RunState.SAFE if report.confirmed else RunState.FAULT)
+        report, trouble = None, None
+        if self._guard is not None:
+            report, trouble = _safe(self._guard)
+        self.machine.to(RunState.SAFE if report is None or report.confirmed else RunState.FAULT)
         try:
             self.desk.record.close()
-        except StorageError as error:
+        except HilError as error:
             trouble = trouble or error
-        return str(report), trouble
+        with suppress(Exception):  # whoever watches cannot change how a run ended
+            self.desk.observer.end()
+        return report, trouble
 
     def _moved(self, old: RunState, new: RunState) -> None:
-        self.desk.record.event("state", f"{old.value} -> {new.value}", time.time())
+        self._event("state", f"{old.value} -> {new.value}")
 
-    def _result(self, status: str, error: HilError | None, safe: str) -> RunResult:
-        ledger = self._job.guard.ledger if self._job else Ledger()
-        code = error.exit_code if error else 4 if status == "stopped" else 0
+    def _remark(self, text: str) -> None:
+        self._event("remark", text)
+        self.desk.observer.say(text)
+
+    def _event(self, kind: str, text: str) -> None:
+        self.desk.record.event(kind, text, time.time())
+
+    @staticmethod
+    def _safe_text(report: SafeReport | None) -> str:
+        return UNOPENED if report is None else str(report)
+
+    def _result(
+        self, status: str, error: HilError | None, report: SafeReport | None, trouble: HilError | None
+    ) -> RunResult:
+        ledger = self._guard.ledger if self._guard else Ledger()
+        safe, problems = self._safe_text(report), [problem for problem in (error, trouble) if problem]
+        code = problems[0].exit_code if problems else 4 if status == "stopped" else 0
+        texts = [str(problem) for problem in problems]
+        if report is not None and not report.confirmed:
+            code, texts = BoardFault.exit_code, [*texts, safe]
         return RunResult(
-            status="failed" if error and status == "done" else status,
+            status="failed" if texts and status == "done" else status,
             exit_code=code,
             run_dir=self.desk.folder,
             steps=self._done,
@@ -220,44 +270,30 @@ class Runner:
             lab_seconds=ledger.lab_seconds,
             iterations_per_second=self._session_steps / self._seconds if self._seconds > 0 else 0.0,
             safe=safe,
-            error=str(error) if error else None,
+            error="; ".join(texts) or None,
         )
 
 
-def restore(folder: Path, job: Job, saved: Checkpoint) -> State:
-    """Puts a checkpoint back into a freshly opened job, after comparing what the run depends on.
-
-    Raises:
-        CheckpointMismatch: config, serial, geometry or dtype have changed; the error names the key.
-        CheckpointError: the checkpoint does not fit.
-    """
-    for name, saved_value, now in differences(dict(saved.facts), dict(job.facts)):
-        if name.split(".")[0] != "ledger":
-            raise CheckpointMismatch(str(folder), name, saved_value, now)
+def _safe(board: Backend) -> tuple[SafeReport, HilError | None]:
+    """Makes a board safe, and closes it whatever came of that."""
+    trouble: HilError | None = None
+    report = SafeReport({"board": "unreadable"}, confirmed=False)
     try:
-        job.network.load_state_dict(dict(saved.network))
-    except RuntimeError as error:
-        raise CheckpointError(str(folder), f"the network does not fit: {error}") from error
-    if job.guard.restorable:
-        job.guard.restore(saved.board)
-    fresh = job.protocol.init(job.network, job.seed)
-    if {k: v.shape for k, v in fresh.tensors.items()} != {k: v.shape for k, v in saved.state.tensors.items()}:
-        raise CheckpointError(str(folder), "the tensors of the protocol do not fit its configuration")
+        report = board.make_safe()
+    except Exception as error:
+        trouble = _as_fault(board, "the safe command failed", error)
     try:
-        job.guard.ledger = Ledger(**saved.facts["ledger"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(str(folder), "the running totals are missing") from error
-    return saved.state
+        board.close()
+    except Exception as error:
+        trouble = trouble or _as_fault(board, "it could not be closed", error)
+    return report, trouble
 
 
-def differences(saved: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted keys at which two plain values differ, with both values."""
-    if isinstance(saved, dict) and isinstance(now, dict):
-        found: list[tuple[str, Any, Any]] = []
-        for name in sorted({*saved, *now}, key=str):
-            path = f"{key}.{name}" if key else str(name)
-            found += differences(saved.get(name), now.get(name), path)
-        return found
-    return [] if saved == now else [(key, saved, now)]
+def _as_fault(board: Backend, what: str, error: Exception) -> HilError:
+    if isinstance(error, HilError):
+        return error
+    return BoardFault(board.spec.identity.name, f"{what} ({type(error).__name__}: {error})")
 
 
+def _totals(row: StepRow) -> Ledger:
+    return Ledger(row.lists, row.reads, row.writes, row.pulses, row.lab_seconds, row.flagged)

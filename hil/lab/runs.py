@@ -6,26 +6,34 @@ A folder holds ``run.yaml`` and ``board.yaml`` (resolved), ``run.db`` (the recor
 
 from __future__ import annotations
 
+import errno
 import json
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from hil.contract import Backend
 from hil.errors import CheckpointError, StorageError, UsageError
 from hil.lab import checkpoint as checkpoints
 from hil.lab import config
 from hil.lab.build import Plan, build_job, read_board, software_accuracy
 from hil.lab.checkpoint import Checkpoint
+from hil.lab.claim import LOCK, claimed
+from hil.lab.guard import Guard
 from hil.lab.job import Job, Observer, RunResult, Silent
-from hil.lab.record import SETUP_STEP, Record
+from hil.lab.plain import printable
+from hil.lab.readback import compare
+from hil.lab.record import Record
 from hil.lab.runfile import RunConfig
 from hil.lab.runner import Desk, Runner
+from hil.lab.signals import Interrupted, interruptible, signals
 from hil.lab.stop import StopToken
 
 RUN_ROOT = Path("runs")
+RESULT, REPORT, CRASH = "result.json", "report.html", "crash.txt"
+_MAX_RESULT = 1 << 20
 
 
 def read_plan(run_file: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
@@ -43,11 +51,16 @@ def read_folder(folder: Path) -> Plan:
     """Reads run file and board file of a run folder.
 
     Raises:
-        CheckpointError: a file is missing.
+        CheckpointError: the folder is no run folder, or holds symbolic links where a run keeps its files.
     """
-    for name in ("run.yaml", "board.yaml", "run.db"):
-        if not (folder / name).is_file():
-            raise CheckpointError(str(folder), f"this is not a run folder: it has no {name}")
+    shown = printable(str(folder))
+    for name in ("run.yaml", "board.yaml", "run.db", "run.db-wal", "run.db-shm", LOCK):
+        path = folder / name
+        if path.is_symlink():
+            raise CheckpointError(shown, f"{name} is a symbolic link; a run folder holds its own files")
+        wanted = name in ("run.yaml", "board.yaml", "run.db")
+        if (wanted or path.exists()) and not path.is_file():
+            raise CheckpointError(shown, f"this is not a run folder: it has no {name}")
     return Plan(config.load(folder / "run.yaml", RunConfig), read_board(folder / "board.yaml"))
 
 
@@ -78,13 +91,15 @@ def run(
     """
     plan = read_plan(run_file, overrides)
     folder = _new_folder(plan.run.value.name, None if out is None else Path(out))
-    checkpoints.store(folder / "board.yaml", config.dump(plan.board.plain))
-    checkpoints.store(folder / "run.yaml", config.dump({**plan.run.plain, "board": "board.yaml"}))
-    return _conduct(plan, Record(folder / "run.db"), None, observer or Silent(), stop or StopToken())
+    with claimed(folder):
+        checkpoints.store(folder / "board.yaml", config.dump(plan.board.plain))
+        record = Record(folder / "run.db")
+        checkpoints.store(folder / "run.yaml", config.dump({**plan.run.plain, "board": "board.yaml"}))
+        return _conduct(plan, record, None, observer or Silent(), stop or StopToken())
 
 
 def resume(folder: str | Path, *, observer: Observer | None = None, stop: StopToken | None = None) -> RunResult:
-    """Goes on with a run from its last checkpoint.
+    """Goes on with a run from its last checkpoint; a run that is done is left as it is.
 
     On a simulator the rows after the checkpoint are dropped and the run is bit-identical to an unbroken one. On a chip
     no row is dropped: the run goes on from what is on the chip, and its distance to what was saved is shown.
@@ -92,57 +107,121 @@ def resume(folder: str | Path, *, observer: Observer | None = None, stop: StopTo
     Raises:
         CheckpointError: the folder is no run, or its checkpoint is damaged.
         CheckpointMismatch: what the run depends on has changed.
+        UsageError: another process runs it.
     """
-    folder = Path(folder)
+    folder, observer = Path(folder), observer or Silent()
     plan = read_folder(folder)
-    newest = checkpoints.latest(folder)
-    saved = None if newest is None else checkpoints.read(newest)
-    observer = observer or Silent()
-    record = Record(folder / "run.db")
-    doubt = record.in_doubt()
-    if doubt:
-        lists = f"{len(doubt)} lists of operations" if len(doubt) > 1 else "one list of operations"
-        observer.say(f"{lists} may have been applied when the run was cut off (first: {doubt[0][2]})")
-    if saved is None:
-        record.drop_after(SETUP_STEP)  # it was cut off in its set-up, which is done anew
-    return _conduct(plan, record, saved, observer, stop or StopToken())
+    with claimed(folder):
+        newest = checkpoints.latest(folder)
+        saved = None if newest is None else checkpoints.read(newest)
+        if saved is not None:
+            compare(folder, saved, plan.facts)
+        done = _done(folder, plan, saved)
+        if done is not None:
+            observer.say("this run is done")
+            return done
+        for leftover in folder.glob("*.part"):
+            leftover.unlink(missing_ok=True)
+        return _conduct(plan, Record(folder / "run.db"), saved, observer, stop or StopToken())
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """The result that a run folder holds; None when there is none, or none that can be read."""
+    path = folder / RESULT
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_RESULT:
+            return None
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return RunResult.from_dict(cast(dict[str, Any], data), folder) if isinstance(data, dict) else None
+
+
+def _done(folder: Path, plan: Plan, saved: Checkpoint | None) -> RunResult | None:
+    """The result of a run of which nothing is left to do."""
+    if saved is None or saved.state.step < plan.run.value.steps or not (folder / REPORT).is_file():
+        return None
+    result = read_result(folder)
+    if result is None or result.status != "done":
+        return None
+    whole = plan.run.value.software is None or result.software_accuracy is not None
+    return result if whole else None
 
 
 def _conduct(plan: Plan, record: Record, saved: Checkpoint | None, observer: Observer, stop: StopToken) -> RunResult:
     folder = record.path.parent
     desk = Desk(folder, record, stop, observer)
 
-    def open_job(opened: Callable[[Backend], None]) -> Job:
+    def open_job(opened: Callable[[Guard], None]) -> Job:
         return build_job(plan, stop, record, opened, program=saved is None)
 
-    result = Runner(desk, open_job, saved).conduct()
+    with signals(stop, observer.say):
+        try:
+            result = Runner(desk, open_job, saved).conduct()
+        except Exception as error:
+            checkpoints.store(folder / CRASH, "".join(traceback.format_exception(error)))
+            error.add_note(f"traceback: {folder / CRASH}")
+            raise
+        result = _kept(result)
     if result.status == "done":
-        result = replace(result, software_accuracy=software_accuracy(plan))
-    return _finished(result, folder)
+        result = _beside_software(result, plan, observer)
+    with signals(stop, observer.say):
+        return _reported(_kept(result))
 
 
-def _finished(result: RunResult, folder: Path) -> RunResult:
-    """Writes result and report beside the record; a full disk at this point does not change what was measured."""
+def _beside_software(result: RunResult, plan: Plan, observer: Observer) -> RunResult:
+    """Adds the software baseline; it needs no board, so an operator may end it at any moment without losing the run."""
+    if plan.run.value.software is None:
+        return result
+    observer.say("training the software baseline")
+    try:
+        with interruptible():
+            return replace(result, software_accuracy=software_accuracy(plan))
+    except (Interrupted, KeyboardInterrupt):
+        observer.say("the software baseline was left out; `hil resume` makes up for it")
+        return result
+
+
+def _kept(result: RunResult) -> RunResult:
+    """Writes the result beside the record; a full disk at this point does not change what was measured."""
+    try:
+        checkpoints.store(result.run_dir / RESULT, json.dumps(result.as_dict(), indent=1))
+    except StorageError as error:
+        return _spoilt(result, error)
+    return result
+
+
+def _reported(result: RunResult) -> RunResult:
+    """Writes the report; a run whose report cannot be written is not done, and `hil resume` makes up for it."""
     from hil.lab.report import write_report
 
     try:
-        checkpoints.store(folder / "result.json", json.dumps(result.as_dict(), indent=1))
-        write_report(folder)
-    except StorageError as error:
-        if result.exit_code == 0:
-            return replace(result, status="failed", exit_code=error.exit_code, error=str(error))
+        write_report(result.run_dir)
+    except (StorageError, OSError) as error:
+        return _spoilt(result, error if isinstance(error, StorageError) else StorageError(REPORT, str(error)))
     return result
+
+
+def _spoilt(result: RunResult, error: StorageError) -> RunResult:
+    if result.exit_code != 0:
+        return result
+    return replace(result, status="failed", exit_code=error.exit_code, error=str(error))
 
 
 def _new_folder(name: str, out: Path | None) -> Path:
     """Makes the folder of a run; one under ``runs`` is named after the run and the time."""
     folder = _free_name(name) if out is None else out
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise UsageError(f"{folder} is there already; give another --out, or go on with `hil resume {folder}`")
+    shown = printable(str(folder))
     try:
+        if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            raise UsageError(f"{shown} is there already; give another --out, or go on with `hil resume {shown}`")
         folder.mkdir(parents=True, exist_ok=True)
+    except (NotADirectoryError, FileExistsError, ValueError) as error:
+        raise UsageError(f"{shown} cannot be the folder of a run ({error})") from error
     except OSError as error:
-        raise StorageError(str(folder), str(error)) from error
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise UsageError(f"{shown} cannot be the folder of a run ({error.strerror})") from error
+        raise StorageError(shown, str(error)) from error
     return folder
 
 

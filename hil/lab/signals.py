@@ -1,42 +1,78 @@
-"""Ctrl-C and SIGTERM: the first Ctrl-C ends a run in an orderly way, the second and SIGTERM at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first Ctrl-C ends a run in an orderly way, all others at once.
+
+While a board is open, signals only set a stop token, so that no operation is cut in its middle. Before and after, they
+raise ``Interrupted``.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from hil.lab.stop import StopToken
 
+_NAMES = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "terminal closed"}
+"""SIGHUP does not exist everywhere."""
+
+
+class Interrupted(BaseException):
+    """A signal came while no board was open; no ``Exception``, so that nothing takes it for a failure of its own."""
+
 
 @contextmanager
-def signals(stop: StopToken, tell: Callable[[str], None]) -> Iterator[None]:
+def signals(stop: StopToken, tell: Callable[[str], None]) -> Generator[None]:
     """Turns signals into wishes of a stop token while the body runs.
 
     Args:
         stop: the run's token.
         tell: shows the operator what will happen.
     """
+
+    def on_signal(name: str) -> None:
+        if name == "SIGINT" and not stop.stop_wanted:
+            stop.stop()
+            _tell("stopping after this step (in the set-up: at its end); Ctrl-C again ends at once")
+        else:
+            stop.abort("second Ctrl-C" if name == "SIGINT" else _NAMES[name])
+            _tell(f"aborting ({_NAMES[name]}): no further operation is sent")
+
+    def _tell(text: str) -> None:
+        with suppress(RuntimeError):  # the signal came while this very stream was being written to
+            tell(text)
+
+    with _handled(on_signal):
+        yield
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Lets signals raise ``Interrupted`` while the body runs."""
+
+    def on_signal(name: str) -> None:
+        raise Interrupted(_NAMES[name])
+
+    with _handled(on_signal):
+        yield
+
+
+@contextmanager
+def _handled(on_signal: Callable[[str], None]) -> Generator[None]:
+    """Installs a handler; only the main thread can. A SIGHUP that the caller ignores (nohup) stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if stop.stop_wanted:
-            stop.abort("second Ctrl-C")
-            tell("aborting: no further operation is sent")
-        else:
-            stop.stop()
-            tell("stopping after this step; Ctrl-C again ends at once")
+    def handler(number: int, frame: FrameType | None) -> None:
+        on_signal(signal.Signals(number).name)
 
-    def on_terminate(number: int, frame: FrameType | None) -> None:
-        stop.abort("SIGTERM")
-
-    before = signal.signal(signal.SIGINT, on_interrupt), signal.signal(signal.SIGTERM, on_terminate)
+    wanted = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    kept = [s for s in wanted if s is signal.SIGINT or signal.getsignal(s) is not signal.SIG_IGN]
+    before = [(s, signal.signal(s, handler)) for s in kept]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+        for number, old in before:
+            signal.signal(number, old)

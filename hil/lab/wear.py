@@ -137,6 +137,7 @@ class Wear:
         """
         if self._settle is not None:
             self._settle(self.life, self.formed)
+            self._reserved, self._formed_kept = self.life.clone(), self.formed.clone()
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of the counters."""

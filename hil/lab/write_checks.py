@@ -57,7 +57,7 @@ class WriteChecks:
         if most > MOST:
             raise InvalidOperation("Pulse", f"{most} pulses on one cell are more than one operation can count")
         up, down, peak = self._both_shapes("Pulse", op, blocks)
-        worst = (counts.to(torch.int64).abs_() * cycles).expand(blocks.shape)
+        worst = (counts.to(torch.int64).abs() * cycles).expand(blocks.shape)
         copy = Pulse(blocks, counts.to(torch.int32), up, down, cycles, op.alternate, op.unselected)
         return copy, peak, worst
 

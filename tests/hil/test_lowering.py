@@ -214,12 +214,15 @@ def long_ops() -> list[Op]:
     return [
         Read(BLOCKS, vectors(5, Side.COLS, batch=13), Side.COLS),
         Read(BLOCKS, vectors(6, Side.ROWS, batch=11, feeds=2), Side.ROWS, feed=(0, 1, 0)),
+        Read(BLOCKS, vectors(7, Side.ROWS, batch=1, feeds=2), Side.ROWS, Sense(averages=8), feed=(0, 1, 0)),
+        Read(BLOCKS, vectors(8, Side.COLS, batch=1), Side.COLS, Sense(averages=8)),
         ReadCells(BLOCKS, Sense(0.2, averages=3), Side.COLS, mask),
         Pulse(BLOCKS, counts, UP, DOWN),
         Pulse(BLOCKS, torch.tensor(2), replace(UP, volts=volts), DOWN, cycles=3, alternate=True),
         Pulse(BLOCKS, counts[:1], replace(UP, volts=row_volts), replace(DOWN, gate=volts + 1.0)),
         outer(6),
         ramp("set from a start tensor, back", 3),
+        replace(ramp("set by gate", 4), shape=Shape(volts, 1e-6, 0.0)),
         replace(ramp("reset by volts", 3), sign=torch.tensor([-1], dtype=torch.int8)),
         ramp("sweep traced", 3),
     ]
@@ -299,6 +302,12 @@ def test_sensing_inside_the_pulse_is_refused_before_anything_is_sent(twins):
     inside = replace(ramp("set by gate", 1), sense=Sense(None))
     text = refused(lowered, [Pulse(BLOCKS, torch.tensor(1), UP, DOWN), inside])
     assert "cannot do Ramp" in text and "inside a pulse" in text
+
+
+def test_forming_is_not_made_of_plain_pulses_where_cells_may_be_formed_once(twins):
+    _, lowered = twins(limits={"forming": "once"})
+    text = refused(lowered, [Wait(1.0), ramp("form until it switches", 1)])
+    assert "the guard could not tell that cells are formed" in text
 
 
 def test_a_native_ramp_that_senses_inside_the_pulse_needs_the_ability(twins):
@@ -384,7 +393,8 @@ def test_a_fault_names_the_operation_of_the_whole_list(twins, after, index):
     ("bias", "others"), [(Bias.HALF, 6 + 5 - 2), (Bias.THIRD, 29), (Bias.FLOAT, 0), (Bias.GROUND, 0), (None, 9)]
 )
 def test_half_selects_of_lowered_writes_are_counted(twins, bias, others):
-    _, lowered = twins(selector="passive")
+    biases = (Bias.HALF, Bias.THIRD, Bias.FLOAT, Bias.GROUND)  # the first is the board's own way
+    _, lowered = twins(selector="passive", writing={"biases": biases})
     up, down = Shape(1.0, 1e-6, amps=1e-4), Shape(1.2, 1e-6, amps=1e-4)
     (got,) = lowered.execute([replace(outer(1), up=up, down=down, unselected=bias)])
     pulses = int(got.applied.sum())

@@ -109,7 +109,8 @@ def test_inputs_are_driven_on_the_grid(quiet_board, spec_of, whole):
     volts = vectors(blocks, Side.COLS, 6)
     kept = volts.clone()
     on_grid = (volts / step).round() * step
-    assert torch.equal(read(board, Read(blocks, volts, Side.COLS)).value, read(board, Read(blocks, on_grid, Side.COLS)).value)
+    off, on = (read(board, Read(blocks, v, Side.COLS)).value for v in (volts, on_grid))
+    assert torch.equal(off, on)
     assert torch.equal(volts, kept)
     cell = read(board, ReadCells(blocks, Sense(0.1004), Side.COLS)).value
     torch.testing.assert_close(cell, 33 * step * board.chip.state["g"], rtol=1e-14, atol=0.0)
@@ -210,6 +211,21 @@ def test_read_noise_is_the_norm_of_the_voltages_times_the_conductance_noise(quie
         law = 2e-6 * float(one[tile].norm())
         assert float(noise[tile].std()) == pytest.approx(law, rel=0.03)
         assert float(noise[tile].mean()) == pytest.approx(0.0, abs=4 * law / math.sqrt(noise[tile].numel()))
+
+
+@pytest.mark.parametrize("averages", [1, 2])
+@pytest.mark.parametrize("feed", [(0, 0, 0, 0), (1, 0, 1, 1)])
+def test_each_tile_gets_the_noise_of_its_own_feed_in_every_chunk(quiet_board, whole, monkeypatch, feed, averages):
+    board = quiet_board(read_noise=2e-6)
+    blocks = whole(board.spec)
+    volts = torch.tensor([0.05, 0.2], dtype=torch.float64).view(2, 1, 1).expand(2, 1500, 5)[: max(feed) + 1]
+    monkeypatch.setattr(periphery, "CHUNK", 2 * 1500 * 6)
+    got = read(board, Read(blocks, volts, Side.COLS, Sense(averages=averages), feed)).value
+    noise = got - torch.einsum("tbc,trc->tbr", volts[list(feed)], board.chip.state["g"])
+    for tile, row in enumerate(feed):
+        law = 2e-6 * float(volts[row, 0].norm()) / math.sqrt(averages)
+        assert float(noise[tile].std()) == pytest.approx(law, rel=0.03)
+    assert abs(float((noise[0] * noise[2]).mean())) < 0.05 * float(noise[0].std() * noise[2].std())
 
 
 def test_amplifier_noise_does_not_depend_on_the_voltages(quiet_board, whole):

@@ -18,7 +18,14 @@ UP, DOWN = 1.0, 1.2
 
 
 def law(**changes: Any) -> SoftBounds:
-    usual: dict[str, Any] = {"low": 0.0, "high": 1.0, "states": 100, "volts_up": UP, "volts_down": DOWN, "seconds": 1e-6}
+    usual: dict[str, Any] = {
+        "low": 0.0,
+        "high": 1.0,
+        "states": 100,
+        "volts_up": UP,
+        "volts_down": DOWN,
+        "seconds": 1e-6,
+    }
     return SoftBounds(**usual | changes)
 
 
@@ -43,7 +50,9 @@ def close_statistics(a: torch.Tensor, mean: float, std: float, std_tolerance: fl
     assert float(a.std()) == pytest.approx(std, rel=std_tolerance)
 
 
-@pytest.mark.parametrize(("start", "k"), [(0.2, 1), (0.2, 20), (0.9, 20), (0.05, 60), (0.7, -1), (0.7, -25), (0.99, -60)])
+@pytest.mark.parametrize(
+    ("start", "k"), [(0.2, 1), (0.2, 20), (0.9, 20), (0.05, 60), (0.7, -1), (0.7, -25), (0.99, -60)]
+)
 @pytest.mark.parametrize("noise", [0.3, 1.0])
 def test_many_pulses_at_once_are_as_many_single_pulses(start, k, noise):
     model = law(step_std=noise)
@@ -252,3 +261,19 @@ def test_compliance_sets_the_ceiling_and_never_lowers_a_cell():
 def test_compliance_does_not_hold_a_pulse_down():
     model = law()
     assert torch.equal(pulsed(model, 0.8, [-5.0], ceiling=0.1), pulsed(model, 0.8, [-5.0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "less", "more", "effect"),
+    [
+        ("states", 50.0, 200.0, lambda m: -float(pulsed(m, 0.5, [1.0])[0])),  # more states: smaller steps
+        ("volts_per_decade", 0.2, 0.8, lambda m: -float(m.strength(Shape(UP + 0.1, 1e-6), True))),
+        ("threshold", 0.5, 1.1, lambda m: -float(m.strength(Shape(UP, 1e-6), True))),
+        ("compliance_volts", 0.3, 0.9, lambda m: -float(m.ceiling(1e-4))),
+        ("up_down", 0.0, 0.5, lambda m: float(pulsed(m, 0.5, [-1.0])[0])),
+        ("step_std", 0.1, 0.9, lambda m: float(pulsed(m, 0.5, [1.0]).std())),
+        ("start", 0.2, 0.7, lambda m: float(m.initial(cells(m, 0.0)[1], torch.Generator()).mean())),
+    ],
+)
+def test_turning_a_number_up_moves_the_result_the_right_way(name, less, more, effect):
+    assert effect(law(**{name: less})) < effect(law(**{name: more}))

@@ -1,13 +1,13 @@
 """Scikit-learn's hand-written digits: 1,797 images of 8 x 8 pixels, 10 classes.
 
-Source: UCI Machine Learning Repository, Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), as shipped
-with scikit-learn.
+Source: UCI Machine Learning Repository, Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), as
+shipped with scikit-learn.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -37,9 +37,9 @@ class Digits:
 
     def load(self, seed: int) -> Samples:
         """See ``TaskConfig``."""
-        from sklearn.datasets import load_digits
+        from sklearn import datasets  # pyright: ignore[reportMissingTypeStubs]
 
-        pixels, labels = load_digits(return_X_y=True)
+        pixels, labels = cast(Any, datasets).load_digits(return_X_y=True)
         x = torch.tensor(pixels, dtype=torch.float32) / 8.0 - 1.0
         train, test = split(x, torch.tensor(labels, dtype=torch.int64), self.test, self.split_seed)
         return Samples(train, test, 10, "cross_entropy", self.batch, seed)

@@ -51,7 +51,7 @@ class Samples:
     def _order(self, epoch: int, count: int) -> Tensor:
         if self._epoch is None or self._epoch[0] != epoch:
             source = np.random.default_rng([self.seed, epoch])
-            self._epoch = epoch, torch.from_numpy(source.permutation(count))
+            self._epoch = epoch, torch.as_tensor(source.permutation(count))
         return self._epoch[1]
 
 
@@ -75,7 +75,7 @@ def split(x: Tensor, y: Tensor, share: float, seed: int) -> tuple[Batch, Batch]:
     Returns:
         Training and test samples.
     """
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(x.shape[0]))
+    order = torch.as_tensor(np.random.default_rng(seed).permutation(x.shape[0]))
     x, y = x[order], y[order]
     aside = round(share * x.shape[0])
     return Batch(x[aside:], y[aside:]), Batch(x[:aside], y[:aside])
