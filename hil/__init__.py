@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hil.deployment import deploy as deploy
     from hil.lab.build import open_board as open_board
     from hil.lab.runs import run as run
-    from hil.network import deploy as deploy
 
 __version__ = "0.1.0"
 __all__ = ["deploy", "open_board", "run"]
 
-_VERBS = {"open_board": "hil.lab.build", "run": "hil.lab.runs", "deploy": "hil.network"}
+_VERBS = {"open_board": "hil.lab.build", "run": "hil.lab.runs", "deploy": "hil.deployment"}
 
 
 def _check_rooms() -> None:

@@ -210,7 +210,8 @@ class BoardFault(HilError):
     exit_code: ClassVar[int] = 3
 
     def __str__(self) -> str:
-        doubt = "" if self.doubt is None else f"; {int(self.doubt.sum())} cells are in doubt, read them before you go on"
+        cells = 0 if self.doubt is None else int(self.doubt.sum())
+        doubt = f"; {cells} cells are in doubt, read them before you go on" if cells else ""
         return f"board {self.board} failed at operation {self.index}: {self.text}{doubt}"
 
 

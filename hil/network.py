@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,8 @@ from torch.nn import functional as F
 
 from hil.contract import Backend
 from hil.errors import UsageError
-from hil.layers import Backward, CrossbarLayer, NoBackward
-from hil.mapping import PairMapping, usual_mapping
-from hil.matrix import placed_pairs
-from hil.placement import place, tiling
-from hil.program import Method, ProgramReport, program
+from hil.layers import CrossbarLayer
+from hil.program import ProgramReport
 
 Port = Tensor | Callable[[Tensor], Tensor]
 """What is added to a layer's measured products: a tensor that broadcasts to [batch, n_out], or a function of the
@@ -28,12 +25,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
     "identity": lambda z: z,
-}
-_MODULES: dict[type[nn.Module], str] = {
-    nn.Tanh: "tanh",
-    nn.Sigmoid: "sigmoid",
-    nn.ReLU: "relu",
-    nn.Identity: "identity",
 }
 
 
@@ -156,73 +147,3 @@ def is_correct(out: Tensor, y: Tensor, cost: CostName) -> Tensor:
 
 def _port(port: Port, x: Tensor) -> Tensor:
     return port if isinstance(port, Tensor) else port(x)
-
-
-def deploy(
-    model: nn.Sequential,
-    backend: Backend,
-    *,
-    mapping: PairMapping | None = None,
-    backward: Backward | None = None,
-    method: Method | None = None,
-    cost: CostName = "cross_entropy",
-    avoid: Tensor | None = None,
-) -> Network:
-    """Places a model on a board and programs it once.
-
-    Args:
-        model: ``nn.Linear`` layers, each followed by at most one of Tanh, Sigmoid, ReLU, Identity.
-        backend: the board.
-        mapping: weights and conductances; None for the board's whole window.
-        backward: how errors go back; None stops them.
-        method: how cells are programmed; None leaves them as they are.
-        cost: the network's cost.
-        avoid: bool [K, R, C], cells that must not be used.
-
-    Returns:
-        The network on the board; ``network.reports`` holds the programming report of each layer.
-
-    Raises:
-        PlacementError: the model does not fit on the chip.
-        ProgramFailed: more cells missed their window than ``method`` allows.
-        UsageError: the model holds something else.
-    """
-    linears, activations = _read_model(model)
-    largest = max(float(m.weight.detach().abs().max()) for m in linears)
-    mapping = mapping or usual_mapping(backend.spec, w_max=largest or 1.0)
-    tilings = [tiling(m.out_features, m.in_features, backend.spec) for m in linears]
-    names = [f"layer{i + 1}" for i in range(len(linears))]
-    placed = place(list(zip(names, tilings, strict=True)), backend.spec, avoid)
-    layers: list[CrossbarLayer] = []
-    reports: dict[str, ProgramReport] = {}
-    for name, linear, tiles, blocks in zip(names, linears, tilings, placed, strict=True):
-        weights = linear.weight.detach()
-        matrix = placed_pairs(tiles, blocks, mapping, weights.dtype)
-        bias = cast(Tensor | None, linear.bias)
-        bias = torch.zeros(linear.out_features, dtype=weights.dtype) if bias is None else bias.detach()
-        rule = backward or NoBackward()
-        layers.append(CrossbarLayer(name, {"W": matrix}, mapping=mapping, backend=backend, backward=rule, bias=bias))
-        if method is not None:
-            plus, minus, clipped = mapping.pair(weights)
-            target = torch.where(matrix.polarity > 0, matrix.spread(plus), matrix.spread(minus))
-            reports[name] = program(backend, name, blocks, target, method, mask=matrix.polarity != 0, clipped=clipped)
-    network = Network(layers, activations, cost)
-    network.reports = reports
-    return network
-
-
-def _read_model(model: nn.Sequential) -> tuple[list[nn.Linear], list[str]]:
-    linears: list[nn.Linear] = []
-    activations: list[str] = []
-    for module in model:
-        if isinstance(module, nn.Linear):
-            linears.append(module)
-            activations.append("identity")
-        elif type(module) in _MODULES and linears:
-            activations[-1] = _MODULES[type(module)]
-        else:
-            known = ", ".join(["Linear", *(kind.__name__ for kind in _MODULES)])
-            raise UsageError(f"cannot put {type(module).__name__} on a board; use {known}")
-    if not linears:
-        raise UsageError("the model has no Linear layer")
-    return linears, activations

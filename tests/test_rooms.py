@@ -68,6 +68,6 @@ def test_the_verbs_of_hil_are_known_without_loading_them():
     import hil
 
     assert set(hil.__all__) == {"deploy", "open_board", "run"}
-    assert hil.deploy.__module__ == "hil.network"
+    assert hil.deploy.__module__ == "hil.deployment"
     with pytest.raises(AttributeError, match="no attribute 'fly'"):
         _ = hil.fly

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hil.contract import Backend
+from hil.deployment import place_model, write_weights
 from hil.errors import ConfigError, UsageError
 from hil.lab import config
 from hil.lab.config import Loaded
@@ -32,7 +33,7 @@ from hil.lab.tasks import Samples
 from hil.layers import Backward, ChipBackward, NoBackward
 from hil.lowering import Lowering
 from hil.mapping import usual_mapping
-from hil.network import Network, deploy
+from hil.network import Network
 from hil.program import Method
 from hil.twin import MatrixTwin, TwinBackward
 from sim_backend.board import SimBoard
@@ -154,7 +155,10 @@ def _put_on_board(
     network: NetworkConfig, model: nn.Sequential, samples: Samples, backend: Backend, method: Method | None
 ) -> Network:
     mapping = usual_mapping(backend.spec, w_max=network.w_max, margin=network.margin)
-    return deploy(model, backend, mapping=mapping, backward=_backward(network), method=method, cost=samples.cost)
+    placed = place_model(model, backend, mapping=mapping, backward=_backward(network), cost=samples.cost)
+    if method is not None:
+        write_weights(placed, model, method)
+    return placed
 
 
 def _backward(network: NetworkConfig) -> Backward:

@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 def write(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
-    """Writes a checkpoint and removes old ones.
+    """Writes a checkpoint and removes old ones; ``keep`` of them stay.
 
     Raises:
         StorageError: it could not be written; older checkpoints are untouched.
@@ -58,11 +58,23 @@ def write(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     path = folder / f"checkpoint-{checkpoint.state.step:09d}.safetensors"
     try:
         write_atomically(path, save(tensors, {"format": _FORMAT, "json": json.dumps(header)}))
-        for old in all_checkpoints(folder)[:-keep]:
-            old.unlink()
     except OSError as error:
         raise StorageError(str(path), str(error)) from error
+    tidy(folder, keep=keep)
     return path
+
+
+def tidy(folder: Path, *, keep: int = 2) -> None:
+    """Removes all but the last checkpoints, and what a process that was killed has left half written.
+
+    Raises:
+        StorageError: something could not be removed.
+    """
+    try:
+        for old in [*all_checkpoints(folder)[:-keep], *folder.glob("checkpoint-*.part")]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(str(folder), str(error)) from error
 
 
 def read(path: Path) -> Checkpoint:

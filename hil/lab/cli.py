@@ -130,6 +130,8 @@ def _observer(as_json: bool) -> Observer:
 
 def _finish(result: RunResult, as_json: bool) -> None:
     """Tells how a run ended, and ends the command with its exit code."""
+    from hil.lab.signals import signals
+    from hil.lab.stop import StopToken
     from hil.units import duration
 
     lines = [f"{result.status}: {result.error}"] if result.error else []
@@ -142,7 +144,8 @@ def _finish(result: RunResult, as_json: bool) -> None:
     lines.append(f"report: {result.run_dir / 'report.html'}")
     if result.status in ("stopped", "aborted") or result.exit_code in (3, 6):
         lines.append(f"go on with: hil resume {result.run_dir}")
-    _print(lines, result.as_dict(), as_json)
+    with signals(StopToken(), lambda text: None):  # the run is over; what it came to is told all the same
+        _print(lines, result.as_dict(), as_json)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 

@@ -90,7 +90,7 @@ class RunResult:
             "software_accuracy": (float, int, NoneType), "reads": (int,), "pulses": (int,), "lab_seconds": (float, int),
             "iterations_per_second": (float, int), "safe": (str,), "error": (str, NoneType),
         }  # fmt: skip
-        if any(type(data.get(name)) not in allowed for name, allowed in kinds.items()):
+        if any(name not in data or type(data[name]) not in allowed for name, allowed in kinds.items()):
             return None
         return cls(run_dir=run_dir, **{name: data[name] for name in kinds})
 

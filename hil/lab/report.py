@@ -8,7 +8,7 @@ import io
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -68,7 +68,7 @@ def _page(folder: Path, record: Record) -> str:
     if steps:
         accuracy = record.evaluations("test_accuracy")
         parts.append("<h2>Training</h2>" + _figure(_training(steps, accuracy), _CURVES))
-    if board:
+    if "chip.g" in board or "wear.run" in board:
         parts.append("<h2>Chip</h2>" + _figure(_chip(board), _MAPS))
     parts += [_totals(steps), _events(record), _settings(folder)]
     return "\n".join(parts) + "</html>\n"
@@ -122,7 +122,7 @@ def _events(record: Record) -> str:
         for step, at, kind, text in record.events()[-200:]
     )
     doubt = record.in_doubt()
-    note = f"<p>{len(doubt)} lists were to be sent and have no outcome; they may have been applied.</p>" if doubt else ""
+    note = f"<p>{len(doubt)} lists have no outcome; they may have been applied.</p>" if doubt else ""
     head = "<tr><th>time</th><th>step</th><th></th><th></th></tr>"
     return f"<h2>Events</h2>{note}<table>{head}{rows}</table>"
 
@@ -170,8 +170,7 @@ def _chip(board: dict[str, Tensor]) -> bytes:
     if "wear.run" in board:
         maps.append(("pulses in this run", board["wear.run"].double().numpy(), "magma"))
     figure = _canvas(9.6, 2.9)
-    axes = np.atleast_1d(figure.subplots(1, len(maps))) if maps else []
-    for axis, (title, cells, colours) in zip(axes, maps, strict=True):
+    for axis, (title, cells, colours) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
         top = float(np.percentile(cells, 99.5)) or 1.0  # a few shorts would hide everything else
         image = axis.imshow(_mosaic(cells), cmap=colours, vmin=0.0, vmax=top, interpolation="nearest", aspect="equal")
         axis.set_title(title, loc="left", fontsize=9)
@@ -217,7 +216,7 @@ def _result(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / "result.json").read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _plain(folder: Path) -> dict[str, Any]:

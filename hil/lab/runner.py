@@ -135,6 +135,8 @@ class Runner:
     def _begin(self, job: Job) -> State:
         """The state to start from: fresh with a first checkpoint, or that of the checkpoint."""
         if self._resume is None:
+            for name, programmed in job.network.reports.items():
+                self._event("program", f"{name}: {programmed}")
             state = job.protocol.init(job.network, job.seed)
             self.desk.record.commit_setup(self._evaluate(job))
             self._save(job, state)

@@ -11,6 +11,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -120,8 +121,7 @@ def resume(folder: str | Path, *, observer: Observer | None = None, stop: StopTo
         if done is not None:
             observer.say("this run is done")
             return done
-        for leftover in folder.glob("*.part"):
-            leftover.unlink(missing_ok=True)
+        checkpoints.tidy(folder)
         return _conduct(plan, Record(folder / "run.db"), saved, observer, stop or StopToken())
 
 
@@ -159,13 +159,15 @@ def _conduct(plan: Plan, record: Record, saved: Checkpoint | None, observer: Obs
         try:
             result = Runner(desk, open_job, saved).conduct()
         except Exception as error:
-            checkpoints.store(folder / CRASH, "".join(traceback.format_exception(error)))
-            error.add_note(f"traceback: {folder / CRASH}")
+            with suppress(StorageError):  # the error is what the operator must see
+                checkpoints.store(folder / CRASH, "".join(traceback.format_exception(error)))
+                error.add_note(f"traceback: {folder / CRASH}")
             raise
+        if saved is not None and result.exit_code == CheckpointError.exit_code:
+            return result  # refused: the folder stays as it was
         result = _kept(result)
-    if result.status == "done":
-        result = _beside_software(result, plan, observer)
-    with signals(stop, observer.say):
+        if result.status == "done":
+            result = _beside_software(result, plan, observer)
         return _reported(_kept(result))
 
 

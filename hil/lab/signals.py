@@ -49,13 +49,20 @@ def signals(stop: StopToken, tell: Callable[[str], None]) -> Generator[None]:
 
 @contextmanager
 def interruptible() -> Generator[None]:
-    """Lets signals raise ``Interrupted`` while the body runs."""
+    """Lets the first signal raise ``Interrupted`` while the body runs; those after it find it ending already."""
+    armed = True
 
     def on_signal(name: str) -> None:
-        raise Interrupted(_NAMES[name])
+        nonlocal armed
+        if armed:
+            armed = False
+            raise Interrupted(_NAMES[name])
 
     with _handled(on_signal):
-        yield
+        try:
+            yield
+        finally:
+            armed = False
 
 
 @contextmanager

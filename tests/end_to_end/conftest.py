@@ -139,6 +139,9 @@ def forks() -> ForkServerContext:
     """Real processes that start in milliseconds, since the packages are loaded already; made to be killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hil.lab.runs", "hil.lab.report", "sklearn.datasets", "safetensors.torch"])
+    first = context.Process(target=os.getpid)  # waits for the packages, so that the others do not
+    first.start()
+    first.join()
     return context
 
 

@@ -30,8 +30,9 @@ def folder(halted: Path, tmp_path: Path) -> Path:
 
 
 def refused(here: Here, folder: Path, *says: str) -> None:
-    """``hil resume`` says no: code 2, a sentence that names a place, within 2 s; and nothing outside is touched."""
+    """``hil resume`` says no: code 2, a sentence that names a place, within 2 s; results and all outside stay."""
     outside = {path: path.lstat().st_mtime_ns for path in folder.parent.iterdir() if path != folder}
+    results = {path: path.read_bytes() for path in (folder / "result.json", folder / "report.html") if path.is_file()}
     began = time.perf_counter()
     code, out, _ = here("resume", folder, "--json")
     assert time.perf_counter() - began < 2.0
@@ -42,6 +43,7 @@ def refused(here: Here, folder: Path, *says: str) -> None:
         assert text in found["error"], found["error"]
     assert len(found["error"]) < 1000 and found["error"].replace("\n", "").isprintable()
     assert {path: path.lstat().st_mtime_ns for path in folder.parent.iterdir() if path != folder} == outside
+    assert all(path.read_bytes() == before for path, before in results.items())
 
 
 def newest(folder: Path) -> Path:
@@ -246,9 +248,7 @@ def test_a_done_run_with_edited_settings_is_no_longer_done(here: Here, unbroken:
     refused(here, folder, "run.seed was 3")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "[" * 100_000, '{"status": "done"}', '{"status": 1, "exit_code": "0"}']
-)
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"status": "done"}'])
 def test_results_that_are_none_are_made_anew(here: Here, unbroken: Path, tmp_path: Path, text: str) -> None:
     folder = Path(shutil.copytree(unbroken, tmp_path / "run"))
     (folder / "result.json").write_text(text)

@@ -5,83 +5,112 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hil.errors import CheckpointError
-from hil.lab import runs
+from hil.lab import checkpoint, runs
 
 Contents = Callable[[Path], dict[str, Any]]
 LONGEST = 30.0
+EVENTS: dict[str, Callable[[Path], bool]] = {
+    "set-up": lambda folder: (folder / "run.yaml").exists(),
+    "training": lambda folder: (folder / "checkpoint-000000000.safetensors").exists(),
+    "writing": lambda folder: any(folder.glob("checkpoint-0000000[1-6]0.safetensors.part")),
+    "end": lambda folder: (folder / "result.json").exists(),
+}
+"""What shows that a phase has begun; a run is killed some time after it."""
 
 
-def kill_after(forks: ForkServerContext, seconds: float, target: Callable[..., Any], *args: Any, **named: Any) -> bool:
-    """Runs a function in a process of its own and kills it after some time; False when it was done before."""
-    process = forks.Process(target=target, args=args, kwargs=named)
-    process.start()
+def wait_for(process: BaseProcess, happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + LONGEST
+    while process.is_alive() and not happened():
+        assert time.monotonic() < until
+
+
+def kill(process: BaseProcess, seconds: float) -> None:
+    """Kills a process after some time, unless it is done before."""
     process.join(seconds)
-    cut = process.is_alive()
-    if cut:
+    if process.is_alive():
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
     process.join(LONGEST)
-    assert process.exitcode == (-signal.SIGKILL if cut else 0)
-    return cut
+    assert process.exitcode in (0, -signal.SIGKILL)
 
 
-def whole_time(forks: ForkServerContext, small: dict[str, Any], folder: Path) -> float:
-    """Seconds from the start of a process to the end of the run in it."""
-    began = time.perf_counter()
-    assert not kill_after(forks, LONGEST, runs.run, small, out=folder)
-    return time.perf_counter() - began
+def durations(forks: ForkServerContext, content: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Seconds that each phase takes."""
+    process = forks.Process(target=runs.run, args=(content,), kwargs={"out": folder})
+    process.start()
+    marks: list[float] = []
+    for event in ("set-up", "training", "end"):
+        wait_for(process, lambda event=event: EVENTS[event](folder))
+        marks.append(time.perf_counter())
+    process.join(LONGEST)
+    marks.append(time.perf_counter())
+    set_up, training, end = (b - a for a, b in pairwise(marks))
+    return {"set-up": set_up, "training": training, "writing": 0.002, "end": end}
 
 
-def cut_and_resume(forks: ForkServerContext, small: dict[str, Any], folder: Path, cuts: list[float]) -> bool:
-    """Runs, is killed, resumes, is killed again, and resumes to the end; False when it came to nothing."""
-    if not kill_after(forks, cuts[0], runs.run, small, out=folder) and len(cuts) == 1:
-        return True
-    for seconds in cuts[1:]:
-        if (folder / "run.yaml").exists():
-            process = forks.Process(target=runs.resume, args=(folder,))
+def state_of(folder: Path) -> str:
+    """What a cut left behind."""
+    if (folder / "result.json").exists():
+        return "end"
+    newest = checkpoint.latest(folder)
+    if any(folder.glob("checkpoint-*.part")):
+        return "half a checkpoint"
+    db = sqlite3.connect(folder / "run.db")
+    try:
+        intents, steps = (db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("intent", "step"))
+    finally:
+        db.close()
+    if newest is None:
+        return "in the set-up" if intents else "before the set-up"
+    return "beyond a checkpoint" if steps > int(newest.stem.split("-")[1]) else "at a checkpoint"
+
+
+def check(
+    forks: ForkServerContext, content: dict[str, Any], wanted: dict[str, Any], contents: Contents, folder: Path,
+    phases: list[str], seed: int,
+) -> Counter[str]:  # fmt: skip
+    """Cuts a run in each phase, every third one again while it resumes, and compares what comes of it in the end."""
+    draw, seconds = random.Random(seed), durations(forks, content, folder / "timed")
+    seen: Counter[str] = Counter()
+    for number, phase in enumerate(phases):
+        place, delay = folder / str(number), draw.random() * seconds[phase]
+        process = forks.Process(target=runs.run, args=(content,), kwargs={"out": place})
+        process.start()
+        nth = draw.randrange(1, 6)  # which checkpoint is cut while it is written
+        if phase == "writing":
+            wait_for(process, lambda place=place, nth=nth: (place / f"checkpoint-0000000{nth}0.safetensors").exists())
+        wait_for(process, lambda place=place, phase=phase: EVENTS[phase](place))
+        kill(process, delay)
+        left = state_of(place)
+        seen[left] += 1
+        if number % 3 == 0:
+            process = forks.Process(target=runs.resume, args=(place,))
             process.start()
-            process.join(seconds)
-            process.kill()
-            process.join(LONGEST)
-    if not (folder / "run.yaml").exists():
-        with pytest.raises(CheckpointError, match="not a run folder"):
-            runs.resume(folder)
-        return False
-    assert runs.resume(folder).exit_code == 0
-    return True
-
-
-def check(forks: ForkServerContext, small: dict[str, Any], unbroken: Path, contents: Contents, folder: Path,
-          instants: int, seed: int) -> None:  # fmt: skip
-    wanted, draw = contents(unbroken), random.Random(seed)
-    whole = whole_time(forks, small, folder / "timed")
-    assert contents(folder / "timed") == wanted
-    tried = 0
-    for number in range(instants):
-        place = (number + draw.random()) / instants  # spread over set-up, training, checkpoints and clean-up
-        cuts = [place * whole] + ([draw.random() * whole] if number % 3 == 0 else [])
-        name = folder / f"{number}"
-        if cut_and_resume(forks, small, name, cuts):
-            tried += 1
-            found = contents(name)
-            for key, value in wanted.items():
-                assert found[key] == value, f"{key} after cuts at {cuts} of {whole} s"
-    assert tried >= instants - 1 - instants // 8
+            kill(process, draw.random() * (seconds["set-up"] + seconds["training"]))
+        assert runs.resume(place).exit_code == 0
+        found = contents(place)
+        for key, value in wanted.items():
+            assert found[key] == value, f"{key} after a cut {left}, {delay} s into {phase}"
+    return seen
 
 
 def test_a_killed_run_goes_on_bit_for_bit(
     forks: ForkServerContext, small: Callable[..., dict[str, Any]], unbroken: Path, contents: Contents, tmp_path: Path
 ) -> None:
-    check(forks, small(), unbroken, contents, tmp_path, instants=4, seed=1)
+    phases = ["training", "set-up", "training", "writing"]
+    check(forks, small(), contents(unbroken), contents, tmp_path, phases, seed=1)
 
 
 @pytest.mark.slow
@@ -89,7 +118,9 @@ def test_a_killed_run_goes_on_bit_for_bit(
 def test_a_run_killed_at_20_instants_goes_on_bit_for_bit(
     forks: ForkServerContext, small: Callable[..., dict[str, Any]], unbroken: Path, contents: Contents, tmp_path: Path
 ) -> None:
-    check(forks, small(), unbroken, contents, tmp_path, instants=20, seed=2)
+    phases = ["set-up"] * 6 + ["training"] * 7 + ["writing"] * 4 + ["end"] * 3
+    seen = check(forks, small(), contents(unbroken), contents, tmp_path, phases, seed=2)
+    assert {"in the set-up", "beyond a checkpoint", "end"} <= seen.keys(), seen
 
 
 def test_a_finished_run_is_left_as_it_is(unbroken: Path, contents: Contents) -> None:

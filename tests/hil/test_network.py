@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from hil.contract import Blocks, Side
+from hil.deployment import deploy, place_model
 from hil.errors import PlacementError, UsageError
 from hil.layers import ChipBackward, CrossbarLayer, NoBackward
 from hil.mapping import usual_mapping
 from hil.matrix import placed_pairs
-from hil.network import deploy
 from hil.placement import place, tiling
 from hil.program import ByPulses
 from hil.twin import MatrixTwin, TwinBackward, read_weights
@@ -37,7 +37,7 @@ def deployed(spec_of, quiet_board):
     def build(sizes=(7, 6, 3), backward=None, drive=Side.COLS, cost="cross_entropy", **more):
         board = quiet_board(spec_of(drive=drive, kernels=24))
         model = model_of(*sizes, **more)
-        network = deploy(model, board, backward=backward, cost=cost)
+        network = place_model(model, board, backward=backward, cost=cost)
         dense = copy.deepcopy(model)
         linears = [module for module in dense if isinstance(module, nn.Linear)]
         for linear, layer in zip(linears, network.layers, strict=True):
@@ -191,7 +191,7 @@ def test_deploy_refuses_what_it_cannot_place(spec_of, quiet_board):
 def test_deploy_takes_zero_weights_and_layers_without_bias(spec_of, quiet_board):
     linear = nn.Linear(4, 2, bias=False).double()
     nn.init.zeros_(linear.weight)
-    network = deploy(nn.Sequential(linear), quiet_board(spec_of()))
+    network = place_model(nn.Sequential(linear), quiet_board(spec_of()))
     assert network.layers[0].bias.dtype == torch.float64 and not network.layers[0].bias.any()
 
 
@@ -199,5 +199,5 @@ def test_layers_that_avoid_cells_do_not_use_them(spec_of, quiet_board):
     board = quiet_board(spec_of())
     avoid = torch.zeros(board.spec.cells, dtype=torch.bool)
     avoid[0] = True
-    network = deploy(model_of(5, 3), board, avoid=avoid)
+    network = place_model(model_of(5, 3), board, avoid=avoid)
     assert network.layers[0].matrices["W"].blocks == Blocks((1,), (0,), (0,), 6, 5)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hil.contract import Pulse, Range
-from hil.network import deploy
+from hil.deployment import place_model
 from hil.program import usual_pulse
 from hil.twin import MatrixTwin, TwinBackward, read_siemens, read_weights
 
@@ -20,7 +20,7 @@ def trained(spec_of, noisy_board):
         torch.manual_seed(0)
         rule = TwinBackward(MatrixTwin(**twin))
         model = nn.Sequential(nn.Linear(10, 6))
-        network = deploy(model, noisy_board(noisy_spec(spec_of), fraction=0.0), backward=rule)
+        network = place_model(model, noisy_board(noisy_spec(spec_of), fraction=0.0), backward=rule)
         return network.layers[0], rule.twin
 
     return build

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from hil.contract import Pulse, SafeReport
 from hil.errors import BoardFault, BoardMissing, StorageError
@@ -90,12 +89,12 @@ def test_the_rate_is_that_of_the_training(
     usual = Runner._evaluate
 
     def slow(self: Runner, job: Any) -> dict[str, float]:
-        time.sleep(0.2)
+        time.sleep(0.1)
         return usual(self, job)
 
     monkeypatch.setattr(Runner, "_evaluate", slow)
     result = runs.run(xor(evaluate_every=1, steps=4), out=tmp_path / "a")
-    assert result.iterations_per_second > 1 / 0.2  # with the evaluations in it, it would be less
+    assert result.iterations_per_second > 1 / 0.1  # with the evaluations in it, it would be less
 
 
 def test_a_hint_when_eta_is_much_too_large(bench: Any, xor: Content, watcher: Watch, tmp_path: Path) -> None:
@@ -392,8 +391,6 @@ def test_a_chip_is_met_as_it_is(bench: Any, xor: Content, watcher: Watch, tmp_pa
     assert newest is not None
     worn = checkpoint.read(newest).board["wear.run"]
     assert bool((worn >= saved.board["wear.run"]).all())
-    assert bench._chip is not None
-    assert bool((worn >= torch.as_tensor(saved.board["wear.run"])).all())
 
 
 def test_doubt_is_told_once(bench: Any, xor: Content, watcher: Watch, tmp_path: Path) -> None:

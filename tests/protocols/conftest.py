@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hil.contract import BoardSpec, Op, Outcome, SafeReport
+from hil.deployment import place_model
 from hil.lab.guard import Guard
 from hil.lab.stop import StopToken
 from hil.lowering import Lowering
 from hil.mapping import usual_mapping
-from hil.network import Network, deploy
+from hil.network import Network
 from hil.protocol import Batch
 from sim_backend.board import SimBoard
 
@@ -102,7 +103,7 @@ def bench(quiet_board, noisy_board, spec_of) -> Callable[..., Bench]:
         tap, stop = Tap(sim), StopToken()
         guard = Guard(tap, stop=stop)
         mapping = usual_mapping(sim.spec, w_max=2.0)
-        return Bench(sim, tap, guard, stop, deploy(small_model(seed), Lowering(guard), mapping=mapping))
+        return Bench(sim, tap, guard, stop, place_model(small_model(seed), Lowering(guard), mapping=mapping))
 
     return build
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from hil.contract import Blocks
+from hil.deployment import place_model
 from hil.lowering import Lowering
 from hil.mapping import usual_mapping
-from hil.network import deploy
 from protocols.core.draws import generator
 from protocols.core.mgd import amplitude
 from protocols.parts import Batch, Key
@@ -46,7 +46,7 @@ def ideal(quiet_board):
         for layer in (model[0], model[2]):
             layer.bias.copy_(torch.rand(layer.bias.shape, generator=source) - 0.5)
     board = quiet_board(seed=4)
-    return deploy(model, Lowering(board), mapping=usual_mapping(board.spec, w_max=3.0))
+    return place_model(model, Lowering(board), mapping=usual_mapping(board.spec, w_max=3.0))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_layers_of_equal_shape_get_different_codes(quiet_board):
     """Each layer's error has the signs of its own code; with one key for both they would be alike in every step."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)).double()
     board = quiet_board()
-    network = deploy(model, Lowering(board), mapping=usual_mapping(board.spec))
+    network = place_model(model, Lowering(board), mapping=usual_mapping(board.spec))
     x, alike = torch.rand(3, 4, dtype=torch.float64), 0
     for step in range(12):
         layers = NodePerturbation().estimate(network, Batch(x, torch.arange(3)), Key(0, step), 1).layers

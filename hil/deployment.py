@@ -1,0 +1,118 @@
+"""Putting a model on a board: place its layers, then program their cells once."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hil.contract import Backend
+from hil.errors import UsageError
+from hil.layers import Backward, CrossbarLayer, NoBackward
+from hil.mapping import PairMapping, usual_mapping
+from hil.matrix import placed_pairs
+from hil.network import CostName, Network
+from hil.placement import place, tiling
+from hil.program import ByPulses, Method, program
+
+_MODULES: dict[type[nn.Module], str] = {
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.ReLU: "relu",
+    nn.Identity: "identity",
+}
+
+
+def deploy(
+    model: nn.Sequential,
+    backend: Backend,
+    *,
+    mapping: PairMapping | None = None,
+    backward: Backward | None = None,
+    method: Method | None = None,
+    cost: CostName = "cross_entropy",
+    avoid: Tensor | None = None,
+) -> Network:
+    """Places a model on a board and programs it once.
+
+    Args:
+        model: ``nn.Linear`` layers, each followed by at most one of Tanh, Sigmoid, ReLU, Identity.
+        backend: the board.
+        mapping: weights and conductances; None for the board's whole window.
+        backward: how errors go back; None stops them.
+        method: how cells are programmed; None for pulses with a window of four usual steps.
+        cost: the network's cost.
+        avoid: bool [K, R, C], cells that must not be used.
+
+    Returns:
+        The network on the board; ``network.reports`` holds the programming report of each layer.
+
+    Raises:
+        PlacementError: the model does not fit on the chip.
+        ProgramFailed: more cells missed their window than ``method`` allows.
+        UsageError: the model holds something else.
+    """
+    network = place_model(model, backend, mapping=mapping, backward=backward, cost=cost, avoid=avoid)
+    write_weights(network, model, method or ByPulses(window=4 * backend.spec.writing.step))
+    return network
+
+
+def place_model(
+    model: nn.Sequential,
+    backend: Backend,
+    *,
+    mapping: PairMapping | None = None,
+    backward: Backward | None = None,
+    cost: CostName = "cross_entropy",
+    avoid: Tensor | None = None,
+) -> Network:
+    """Places a model on a board and leaves the cells as they are; the arguments are those of ``deploy``."""
+    linears, activations = _read_model(model)
+    largest = max(float(m.weight.detach().abs().max()) for m in linears)
+    mapping = mapping or usual_mapping(backend.spec, w_max=largest or 1.0)
+    tilings = [tiling(m.out_features, m.in_features, backend.spec) for m in linears]
+    names = [f"layer{i + 1}" for i in range(len(linears))]
+    placed = place(list(zip(names, tilings, strict=True)), backend.spec, avoid)
+    layers: list[CrossbarLayer] = []
+    for name, linear, tiles, blocks in zip(names, linears, tilings, placed, strict=True):
+        dtype = linear.weight.dtype
+        matrix = placed_pairs(tiles, blocks, mapping, dtype)
+        bias = cast(Tensor | None, linear.bias)
+        bias = torch.zeros(linear.out_features, dtype=dtype) if bias is None else bias.detach()
+        rule = backward or NoBackward()
+        layers.append(CrossbarLayer(name, {"W": matrix}, mapping=mapping, backend=backend, backward=rule, bias=bias))
+    return Network(layers, activations, cost)
+
+
+def write_weights(network: Network, model: nn.Sequential, method: Method) -> None:
+    """Programs the weights of a model into the cells of its network; the reports go to ``network.reports``.
+
+    Raises:
+        ProgramFailed: more cells missed their window than ``method`` allows.
+    """
+    linears, _ = _read_model(model)
+    for layer, linear in zip(network.layers, linears, strict=True):
+        matrix = layer.matrices["W"]
+        plus, minus, clipped = layer.mapping.pair(linear.weight.detach())
+        target = torch.where(matrix.polarity > 0, matrix.spread(plus), matrix.spread(minus))
+        network.reports[layer.name] = program(
+            layer.backend, layer.name, matrix.blocks, target, method, mask=matrix.polarity != 0, clipped=clipped
+        )
+
+
+def _read_model(model: nn.Sequential) -> tuple[list[nn.Linear], list[str]]:
+    linears: list[nn.Linear] = []
+    activations: list[str] = []
+    for module in model:
+        if isinstance(module, nn.Linear):
+            linears.append(module)
+            activations.append("identity")
+        elif type(module) in _MODULES and linears:
+            activations[-1] = _MODULES[type(module)]
+        else:
+            known = ", ".join(["Linear", *(kind.__name__ for kind in _MODULES)])
+            raise UsageError(f"cannot put {type(module).__name__} on a board; use {known}")
+    if not linears:
+        raise UsageError("the model has no Linear layer")
+    return linears, activations
