@@ -120,11 +120,7 @@ def _open(
     stop: StopToken | None,
     audit: Audit | None,
 ) -> Lowering:
-    try:
-        spec = tightened(board.value.spec, limits, dict(where))
-    except ValueError as error:
-        name = str(error).split(" ", 1)[0]
-        raise ConfigError.at(where.get(f"limits.{name}", "limits"), f"limits.{name}", str(error)) from error
+    spec = tightened(board.value.spec, limits, where)
     return Lowering(Guard(SimBoard(spec, board.value.simulator, seed), stop=stop, audit=audit))
 
 

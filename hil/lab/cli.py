@@ -134,12 +134,13 @@ def _finish(result: RunResult, as_json: bool) -> None:
     from hil.lab.stop import StopToken
     from hil.units import duration
 
-    lines = [f"{result.status}: {result.error}"] if result.error else []
+    lines = [f"{result.status} after {result.steps} steps" + (f": {result.error}" if result.error else "")]
     if result.test_accuracy is not None:
         software = result.software_accuracy
         beside = "" if software is None else f" (software {100 * software:.1f} %)"
-        lines.append(f"test accuracy {100 * result.test_accuracy:.1f} %{beside} after {result.steps} steps")
-        lines.append(f"on the real board: {duration(result.lab_seconds)} of lab time")
+        lines.append(f"test accuracy {100 * result.test_accuracy:.1f} %{beside}")
+        hours = result.lab_seconds / 3600
+        lines.append(f"on the real board: {f'{hours:.1f} h' if hours >= 0.05 else duration(result.lab_seconds)}")
     lines.append(f"board: {result.safe}")
     lines.append(f"report: {result.run_dir / 'report.html'}")
     if result.status in ("stopped", "aborted") or result.exit_code in (3, 6):

@@ -5,10 +5,12 @@ Together with ``build`` and ``cli`` this is the one place that knows the configu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hil.contract import BoardSpec
+from hil.errors import ConfigError
 from hil.lab.tasks import Digits, Xor
 from hil.program import ByPulses, ByRamps
 from hil.units import Seconds, Volts
@@ -158,7 +160,7 @@ class RunConfig:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 
 
-def tightened(spec: BoardSpec, limits: TighterLimits, where: dict[str, str]) -> BoardSpec:
+def tightened(spec: BoardSpec, limits: TighterLimits, where: Mapping[str, str]) -> BoardSpec:
     """A board's spec with the tighter limits of a run.
 
     Args:
@@ -167,13 +169,15 @@ def tightened(spec: BoardSpec, limits: TighterLimits, where: dict[str, str]) -> 
         where: ``file:line`` of the run file's keys.
 
     Raises:
-        ValueError: a limit is looser than the board's; the text names it.
+        ConfigError: a limit is looser than the board's.
     """
     names = [name for name in TighterLimits.__dataclass_fields__ if getattr(limits, name) is not None]
     for name in names:
         wanted, board = getattr(limits, name), getattr(spec.limits, name)
         if board is None or wanted > board:
-            raise ValueError(f"{name} {wanted} is looser than the board's {board}; a run may only tighten limits")
+            key = f"limits.{name}"
+            problem = f"{wanted:g} is looser than the board's {board}; a run may only tighten limits"
+            raise ConfigError.at(where.get(key, "limits"), key, problem)
     fresh = replace(spec.limits, **{name: getattr(limits, name) for name in names})
     sources = {f"limits.{name}": where.get(f"limits.{name}", "") for name in names}
     return replace(spec, limits=fresh, where={**spec.where, **sources})

@@ -27,7 +27,7 @@ from hil.lab.job import Job, Observer, RunResult, Silent
 from hil.lab.plain import printable
 from hil.lab.readback import compare
 from hil.lab.record import Record
-from hil.lab.runfile import RunConfig
+from hil.lab.runfile import RunConfig, tightened
 from hil.lab.runner import Desk, Runner
 from hil.lab.signals import Interrupted, interruptible, signals
 from hil.lab.stop import StopToken
@@ -45,7 +45,9 @@ def read_plan(run_file: str | Path | Mapping[str, Any], overrides: Sequence[str]
         beside = config.find(run_file)
         loaded = config.load(beside, RunConfig, overrides)
     config.run_name(loaded.value.name)
-    return Plan(loaded, read_board(loaded.value.board, beside))
+    board = read_board(loaded.value.board, beside)
+    tightened(board.value.spec, loaded.value.limits, loaded.where)  # a looser limit is told before a folder is made
+    return Plan(loaded, board)
 
 
 def read_folder(folder: Path) -> Plan:

@@ -150,5 +150,5 @@ def test_the_bar_on_a_terminal(bench: Any, xor: Content, tmp_path: Path, columns
     assert re.fullmatch(r"training ━+ 600/600 \d+ it/s \S+", bar)
     assert re.fullmatch(r"loss \d\.\d{3}, accuracy \d+\.\d %, test \d+\.\d %", learnt)
     assert re.fullmatch(r"reads \S+, pulses \S+, lab time .+", used)
-    assert [line.split(" ")[0] for line in rest if line[0] != "/"] == ["test", "on", "board:", "report:"]
+    assert [line.split(" ")[0] for line in rest if line[0] != "/"] == ["done", "test", "on", "board:", "report:"]
     assert all(len(line) <= columns for line in shown[3:6])
