@@ -14,7 +14,7 @@ from hil.mapping import PairMapping, usual_mapping
 from hil.matrix import placed_pairs
 from hil.network import CostName, Network
 from hil.placement import place, tiling
-from hil.program import ByPulses, Method, program
+from hil.program import ByPulses, Method, ProgramReport, program
 
 _MODULES: dict[type[nn.Module], str] = {
     nn.Tanh: "tanh",
@@ -93,12 +93,33 @@ def write_weights(network: Network, model: nn.Sequential, method: Method) -> Non
     """
     linears, _ = _read_model(model)
     for layer, linear in zip(network.layers, linears, strict=True):
-        matrix = layer.matrices["W"]
-        plus, minus, clipped = layer.mapping.pair(linear.weight.detach())
-        target = torch.where(matrix.polarity > 0, matrix.spread(plus), matrix.spread(minus))
-        network.reports[layer.name] = program(
-            layer.backend, layer.name, matrix.blocks, target, method, mask=matrix.polarity != 0, clipped=clipped
-        )
+        network.reports[layer.name] = write_layer(layer, linear, method)
+
+
+def set_biases(network: Network, model: nn.Sequential) -> None:
+    """Takes the biases of a model over to the host side of its network."""
+    linears, _ = _read_model(model)
+    for layer, linear in zip(network.layers, linears, strict=True):
+        set_bias(layer, linear)
+
+
+@torch.no_grad()
+def set_bias(layer: CrossbarLayer, linear: nn.Linear) -> None:
+    """Takes the bias of one linear layer over to the host side of its layer; none counts as 0."""
+    bias = cast(Tensor | None, linear.bias)
+    layer.bias.copy_(torch.zeros_like(layer.bias) if bias is None else bias)
+
+
+def write_layer(layer: CrossbarLayer, linear: nn.Linear, method: Method) -> ProgramReport:
+    """Programs the weights of one linear layer; its bias stays on the host and is not touched.
+
+    Raises:
+        ProgramFailed: more cells missed their window than ``method`` allows.
+    """
+    matrix = layer.matrices["W"]
+    plus, minus, clipped = layer.mapping.pair(linear.weight.detach())
+    target = torch.where(matrix.polarity > 0, matrix.spread(plus), matrix.spread(minus))
+    return program(layer.backend, layer.name, matrix.blocks, target, method, mask=matrix.polarity != 0, clipped=clipped)
 
 
 def _read_model(model: nn.Sequential) -> tuple[list[nn.Linear], list[str]]:

@@ -25,6 +25,18 @@ class Backward(Protocol):
         """The error at the inputs [batch, n_in] of an error at the outputs [batch, n_out]; None stops it here."""
         ...
 
+    def snapshot(self, layer: CrossbarLayer) -> dict[str, Tensor]:
+        """What the rule remembers of a layer, for a checkpoint."""
+        ...
+
+    def restore(self, layer: CrossbarLayer, saved: Mapping[str, Tensor]) -> None:
+        """Puts back what a rule remembered of a layer.
+
+        Raises:
+            RuntimeError: it does not fit.
+        """
+        ...
+
 
 class CrossbarLayer(nn.Module):
     """A linear layer: products on the board, bias on the host.
@@ -112,22 +124,32 @@ class _Product(torch.autograd.Function):
         return back, d.sum(0), None
 
 
-class NoBackward:
-    """Stops errors: for training that needs no backward pass, and for inference."""
+class _Forgetful:
+    """What backward rules share that remember nothing and look at no product."""
 
     def observe(self, layer: CrossbarLayer, x: Tensor, z: Tensor) -> None:
         """See ``Backward``."""
+
+    def snapshot(self, layer: CrossbarLayer) -> dict[str, Tensor]:
+        """See ``Backward``."""
+        return {}
+
+    def restore(self, layer: CrossbarLayer, saved: Mapping[str, Tensor]) -> None:
+        """See ``Backward``."""
+        if saved:
+            raise RuntimeError(f"a backward rule without memory cannot take back {', '.join(saved)}")
+
+
+class NoBackward(_Forgetful):
+    """Stops errors: for training that needs no backward pass, and for inference."""
 
     def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
         """See ``Backward``."""
         return None
 
 
-class ChipBackward:
+class ChipBackward(_Forgetful):
     """Sends errors back through the chip: one transposed read a matrix, each sample scaled to the full voltage."""
-
-    def observe(self, layer: CrossbarLayer, x: Tensor, z: Tensor) -> None:
-        """See ``Backward``."""
 
     def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
         """See ``Backward``."""

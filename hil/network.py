@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hil.activations import ACTIVATIONS, Activation
 from hil.contract import Backend
-from hil.errors import UsageError
 from hil.layers import CrossbarLayer
 from hil.program import ProgramReport
 
@@ -20,12 +20,6 @@ Port = Tensor | Callable[[Tensor], Tensor]
 layer's inputs [batch, n_in] that gives one."""
 
 CostName = Literal["cross_entropy", "mse"]
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-    "identity": lambda z: z,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +27,8 @@ class Fan:
     """A baseline and its perturbed branches, measured together.
 
     Args:
-        outs: [1 + branches, batch, n_out]; row 0 is the baseline.
-        inputs: baseline inputs of each layer, [batch, n_in].
+        outs: [1 + branches, batch, n_out], or [branches, batch, n_out] without a baseline; the baseline is row 0.
+        inputs: baseline inputs of each layer, [batch, n_in], as far as a baseline was measured.
     """
 
     outs: Tensor
@@ -46,16 +40,18 @@ class Network(nn.Module):
 
     Args:
         layers: in order.
-        activations: name of the activation after each layer.
+        activations: the activation after each layer, or its name.
         cost: ``cross_entropy`` on class numbers, or ``mse`` on targets.
     """
 
-    def __init__(self, layers: Sequence[CrossbarLayer], activations: Sequence[str], cost: CostName) -> None:
+    def __init__(
+        self, layers: Sequence[CrossbarLayer], activations: Sequence[str | Activation], cost: CostName
+    ) -> None:
         super().__init__()
         self._layers = list(layers)
         for layer in layers:
             self.add_module(layer.name, layer)
-        self.activations = list(activations)
+        self.activations = [ACTIVATIONS[a] if isinstance(a, str) else a for a in activations]
         self.cost: CostName = cost
         self.reports: dict[str, ProgramReport] = {}
         self._inputs: dict[str, Tensor] = {}
@@ -64,6 +60,29 @@ class Network(nn.Module):
     def layers(self) -> Sequence[CrossbarLayer]:
         """The layers in order."""
         return self._layers
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """All that a checkpoint keeps of the network: parameters on the host, and the memory of the backward rules."""
+        memory: dict[str, Tensor] = {}
+        for layer in self._layers:
+            memory |= {f"{layer.name}.backward.{name}": t for name, t in layer.rule.snapshot(layer).items()}
+        return {**self.state_dict(), **memory}
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Puts a snapshot back.
+
+        Raises:
+            RuntimeError: a parameter is missing or does not fit.
+        """
+        own = self.state_dict().keys()
+        self.load_state_dict({name: t for name, t in saved.items() if name in own})
+        rest = {name: t for name, t in saved.items() if name not in own}
+        for layer in self._layers:
+            prefix = f"{layer.name}.backward."
+            mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+            layer.rule.restore(layer, mine)
+        if rest:
+            raise RuntimeError(f"unknown tensors: {', '.join(sorted(rest))}")
 
     @property
     def backend(self) -> Backend:
@@ -86,7 +105,7 @@ class Network(nn.Module):
             z = layer(x)
             if ports is not None and layer.name in ports:
                 z = z + _port(ports[layer.name], x)
-            x = ACTIVATIONS[activation](z)
+            x = activation(z)
         return x
 
     def inputs(self, layer: str) -> Tensor:
@@ -94,29 +113,37 @@ class Network(nn.Module):
         return self._inputs[layer]
 
     @torch.no_grad()
-    def fan(self, x: Tensor, ports: Sequence[tuple[str, Port]]) -> Fan:
-        """Measures a baseline and one branch for each port, one Read a layer.
+    def fan(self, x: Tensor, branches: Sequence[Mapping[str, Port]], *, baseline: bool = True) -> Fan:
+        """Measures a baseline and its branches, one Read a layer.
 
-        A branch begins at its layer: the port is added on the host to the baseline's product, so perturbing the last
-        layer needs no read of its own.
+        A branch begins at the first of its layers: its port is added on the host to the baseline's product, so
+        perturbing only the last layer needs no read of its own.
 
         Args:
             x: [batch, n_in].
-            ports: (layer, port) of each branch, in order of the layers.
+            branches: the ports of each branch, by layer.
+            baseline: measure the baseline to the end; else only as far as branches begin from it.
         """
         order = [layer.name for layer in self._layers]
-        if sorted(ports, key=lambda pair: order.index(pair[0])) != list(ports):
-            raise UsageError("the ports of a fan must be in the order of the network's layers")
-        batch, rest = x.shape[0], list(ports)
-        inputs: dict[str, Tensor] = {}
-        for layer, activation in zip(self._layers, self.activations, strict=True):
-            inputs[layer.name] = x[:batch]
-            z = layer.measure(x) + layer.bias
-            begun = [z]
-            while rest and rest[0][0] == layer.name:
-                begun.append(z[:batch] + _port(rest.pop(0)[1], x[:batch]))
-            x = ACTIVATIONS[activation](torch.cat(begun) if len(begun) > 1 else z)
-        return Fan(x.view(1 + len(ports), batch, -1), inputs)
+        first = [min(order.index(name) for name in branch) for branch in branches]
+        batch, inputs = x.shape[0], dict[str, Tensor]()
+        running: list[tuple[int | None, Tensor]] = [(None, x)]
+        for number, (layer, activation) in enumerate(zip(self._layers, self.activations, strict=True)):
+            whole: Tensor = layer.measure(torch.cat([part for _, part in running])) + layer.bias
+            begun: list[tuple[int | None, Tensor]] = []
+            for (branch, part), z in zip(running, whole.view(-1, batch, layer.n_out), strict=True):
+                if branch is None:
+                    inputs[layer.name] = part
+                    if baseline or number < max(first, default=-1):
+                        begun.append((None, z))
+                    begun += [(i, z + _port(branches[i][layer.name], part)) for i in _begin(first, number)]
+                elif layer.name in branches[branch]:
+                    begun.append((branch, z + _port(branches[branch][layer.name], part)))
+                else:
+                    begun.append((branch, z))
+            running = [(branch, activation(z)) for branch, z in begun]
+        running.sort(key=lambda pair: -1 if pair[0] is None else pair[0])
+        return Fan(torch.stack([part for _, part in running]), inputs)
 
     def loss(self, out: Tensor, y: Tensor) -> Tensor:
         """The cost of each sample, float64 [..., batch], of outputs [..., batch, n_out].
@@ -138,11 +165,19 @@ class Network(nn.Module):
         return is_correct(out, y, self.cost)
 
 
+def _begin(first: Sequence[int], number: int) -> list[int]:
+    """The branches that begin at a layer."""
+    return [branch for branch, layer in enumerate(first) if layer == number]
+
+
 def is_correct(out: Tensor, y: Tensor, cost: CostName) -> Tensor:
-    """Which samples are right, bool [batch]: the class, or for ``mse`` every output on its target's side of 0.5."""
-    if cost == "mse":
+    """Which samples are right, bool [batch]: the largest output is that of the class.
+
+    A single output is right on its target's side of 0.5; targets of several outputs are one-hot.
+    """
+    if cost == "mse" and out.shape[-1] == 1:
         return ((out > 0.5) == (y > 0.5)).all(-1)
-    return out.argmax(-1) == y
+    return out.argmax(-1) == (y.argmax(-1) if cost == "mse" else y)
 
 
 def _port(port: Port, x: Tensor) -> Tensor:

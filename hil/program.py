@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hil.contract import Backend, Blocks, Flag, Kind, Pulse, Ramp, ReadCells, Shape, Stop
-from hil.errors import ProgramFailed
+from hil.contract import Backend, Blocks, BoardSpec, Flag, Kind, Pulse, Ramp, ReadCells, Shape, Stop
+from hil.contract.bounds import above_zero, at_least_one
+from hil.errors import LimitExceeded, ProgramFailed
 from hil.units import Amps, Siemens, Volts, engineering
 from hil.usual import usual_pulse, usual_sense
 
@@ -54,6 +55,11 @@ class ByPulses:
     give_up: int = 6
     allowed: float = 0.25
 
+    def __post_init__(self) -> None:
+        above_zero(self, "window", "damping")
+        at_least_one(self, "rounds", "averages", "confirm", "most", "give_up")
+        _share("allowed", self.allowed)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByRamps:
@@ -91,6 +97,14 @@ class ByRamps:
     jump: Amps = 8e-6
     give_up: int = 2
     allowed: float = 0.25
+
+    def __post_init__(self) -> None:
+        above_zero(self, "window", "gate_step", "reset_step", "jump")
+        at_least_one(self, "rounds", "averages", "confirm", "give_up")
+        _share("allowed", self.allowed)
+        for low, high in (("gate_low", "gate_high"), ("reset_low", "reset_high")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} {getattr(self, low):g} V lies above {high} {getattr(self, high):g} V")
 
 
 Method = ByPulses | ByRamps
@@ -149,14 +163,36 @@ def program(
         clipped: weights that the mapping clipped, passed on to the report.
 
     Raises:
+        LimitExceeded: a target lies outside the conductances that the board allows; nothing was sent.
         ProgramFailed: more cells ended outside their window than ``method.allowed``.
     """
     wanted = torch.ones(blocks.shape, dtype=torch.bool) if mask is None else mask
+    _allowed(backend.spec, blocks, target, wanted)
     work = _Work(backend, blocks, target, wanted, method)
     rounds = work.by_pulses(method) if isinstance(method, ByPulses) else work.by_ramps(method)
     report = ProgramReport(target, work.siemens, work.state, work.pulses, rounds, clipped)
     _judge(name, report, wanted, method.allowed)
     return report
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+
+
+def _allowed(spec: BoardSpec, blocks: Blocks, target: Tensor, wanted: Tensor) -> None:
+    """Refuses targets outside the board's window, up to the rounding of the mapping that made them."""
+    exact, limits = target.double(), spec.limits
+    rounding = 4 * torch.finfo(target.dtype).eps
+    for limit, key, outside in (
+        (limits.siemens_low, "siemens_low", exact < limits.siemens_low * (1 - rounding)),
+        (limits.siemens_high, "siemens_high", ~(exact <= limits.siemens_high * (1 + rounding))),
+    ):
+        wrong = outside & wanted
+        if bool(wrong.any()):
+            t, r, c = (int(i) for i in wrong.nonzero()[0])
+            value, source = float(exact[t, r, c]), spec.source(f"limits.{key}")
+            raise LimitExceeded("target conductance", value, limit, "S", blocks.cell_name(t, r, c), source)
 
 
 def _judge(name: str, report: ProgramReport, wanted: Tensor, allowed: float) -> None:

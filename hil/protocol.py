@@ -63,6 +63,10 @@ class TrainingProtocol(Protocol):
         """The state before the first step."""
         ...
 
+    def remembered(self, network: Network, batch: int) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the float64 tensors that steps on batches of this size may add to the state, by name."""
+        ...
+
     def batch_of(self, step: int) -> int:
         """The number of the batch that a step wants."""
         ...

@@ -6,6 +6,7 @@ distance is the rms of (measured - predicted) over the rms of the measured produ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -79,6 +80,32 @@ class MatrixTwin:
         copy = self._copies[layer.name] = _Copy(torch.stack(parts).sum(0))
         return copy
 
+    def snapshot(self, layer: CrossbarLayer) -> dict[str, Tensor]:
+        """The twin of a layer as tensors; nothing before its first reading."""
+        copy = self._copies.get(layer.name)
+        if copy is None:
+            return {}
+        numbers = torch.tensor([copy.age, copy.residual, copy.power], dtype=torch.float64)
+        return {"weights": copy.weights.clone(), "numbers": numbers}
+
+    def restore(self, layer: CrossbarLayer, saved: Mapping[str, Tensor]) -> None:
+        """Puts a snapshot back.
+
+        Raises:
+            RuntimeError: it does not fit the layer.
+        """
+        self._copies.pop(layer.name, None)
+        if not saved:
+            return
+        shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+        if shapes != {"weights": (layer.n_out, layer.n_in), "numbers": (3,)}:
+            raise RuntimeError(f"the twin of {layer.name} does not fit: it holds {shapes}")
+        weights, numbers = saved["weights"], saved["numbers"]
+        if not (weights.is_floating_point() and numbers.dtype is torch.float64 and bool((numbers >= 0).all())):
+            raise RuntimeError(f"the twin of {layer.name} does not fit: its numbers make no sense")
+        age, residual, power = (float(n) for n in numbers)
+        self._copies[layer.name] = _Copy(weights.clone(), int(age), residual, power)
+
     def observe(self, layer: CrossbarLayer, x: Tensor, z: Tensor) -> None:
         """Compares a measured product with the twin's."""
         copy = self._copies.get(layer.name)
@@ -107,6 +134,14 @@ class TwinBackward:
     def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
         """See ``Backward``."""
         return d @ self.twin.weights(layer).to(d.dtype)
+
+    def snapshot(self, layer: CrossbarLayer) -> dict[str, Tensor]:
+        """See ``Backward``."""
+        return self.twin.snapshot(layer)
+
+    def restore(self, layer: CrossbarLayer, saved: Mapping[str, Tensor]) -> None:
+        """See ``Backward``."""
+        self.twin.restore(layer, saved)
 
 
 def read_siemens(matrix: PlacedMatrix, backend: Backend, averages: int) -> Tensor:

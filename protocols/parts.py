@@ -24,6 +24,7 @@ __all__ = [
     "StepRecord",
     "Tensors",
     "Transform",
+    "weight_zeros",
     "zeros",
 ]
 
@@ -60,10 +61,21 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Where the draws of a step come from: root seed and step."""
+    """Where the draws of a step come from, and what is new in it.
+
+    Args:
+        seed: root seed.
+        step: number of the step.
+        slot: number of the perturbation pattern.
+        new_batch: the samples are others than in the step before.
+        changed: the samples or the parameters are others than in the step before.
+    """
 
     seed: int
     step: int
+    slot: int = 0
+    new_batch: bool = True
+    changed: bool = True
 
 
 Tensors = dict[str, Tensor]
@@ -74,8 +86,20 @@ Change = dict[str, Tensor]
 class Source(Protocol):
     """Measures a gradient."""
 
-    def estimate(self, network: Network, batch: Batch, key: Key, slots: int) -> Estimate:
-        """The estimate of one step; ``slots`` estimates are summed into one update."""
+    def remembered(self, network: Network, batch: int) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the float64 tensors that ``memory`` may hold with batches of this size, by name."""
+        ...
+
+    def estimate(self, network: Network, batch: Batch, key: Key, slots: int, memory: Tensors) -> Estimate:
+        """The estimate of one step.
+
+        Args:
+            network: the network.
+            batch: the samples.
+            key: where draws come from.
+            slots: patterns whose estimates are averaged into one update.
+            memory: what the source remembers between steps, replaced entry by entry.
+        """
         ...
 
 
@@ -101,8 +125,10 @@ class Rule(Protocol):
 
 def zeros(network: Network) -> Tensors:
     """A change of nothing: zeros for the weights and the bias of every layer."""
-    nothing: Tensors = {}
-    for layer in network.layers:
-        nothing[layer.name] = torch.zeros(layer.n_out, layer.n_in, dtype=layer.bias.dtype)
-        nothing[f"{layer.name}.bias"] = torch.zeros_like(layer.bias.detach())
-    return nothing
+    biases = {f"{layer.name}.bias": torch.zeros_like(layer.bias.detach()) for layer in network.layers}
+    return weight_zeros(network) | biases
+
+
+def weight_zeros(network: Network) -> Tensors:
+    """Zeros for the weights of every layer, [n_out, n_in]."""
+    return {layer.name: torch.zeros(layer.n_out, layer.n_in, dtype=layer.bias.dtype) for layer in network.layers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 from hil.contract import Op, Pulse
 from hil.layers import CrossbarLayer
 from hil.network import Network
-from hil.program import usual_pulse
+from hil.program import ByPulses, ByRamps, CellState, program
+from hil.twin import read_siemens
+from hil.usual import usual_pulse
 from protocols.core.draws import generator
 from protocols.core.rounding import split_over_pair
 from protocols.parts import Change, Key
@@ -54,6 +56,72 @@ class SignedPulses:
         return {"pulsed_cells": float(cells), "held_weights": float(held)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignThreshold:
+    """One pulse in the direction of the wanted change where it is above a threshold, none elsewhere (Manhattan rule).
+
+    Args:
+        above: smallest wanted change that gets a pulse, in units of weight.
+
+    Reference: Zhang et al. 2023, Science 381, 1205 (sign-and-threshold update without write-verify).
+    """
+
+    kind: Literal["sign_threshold"] = "sign_threshold"
+    above: float
+
+    def __post_init__(self) -> None:
+        if not self.above >= 0:
+            raise ValueError(f"above must be at least 0, got {self.above}")
+
+    def write(self, network: Network, change: Change, key: Key) -> Mapping[str, float]:
+        """See ``Rule``. Numbers: ``pulsed_cells``."""
+        single = {
+            layer.name: change[layer.name].sign() * (change[layer.name].abs() > self.above) * layer.step
+            for layer in network.layers
+        }
+        return {"pulsed_cells": SignedPulses(most=1).write(network, single, key)["pulsed_cells"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteVerify:
+    """Reads the weights that are to change, and programs them to the new value by write-verify.
+
+    Cells that miss are reported and do not end the run, whatever ``method.allowed`` says: an update of a few weights
+    may well fall on broken cells only, and training goes around them.
+
+    Args:
+        above: changes up to this are left alone, in units of weight; put a ``threshold`` before it to collect them.
+        method: how cells are programmed.
+    """
+
+    kind: Literal["write_verify"] = "write_verify"
+    above: float = 0.0
+    method: ByPulses | ByRamps
+
+    def __post_init__(self) -> None:
+        if not self.above >= 0:
+            raise ValueError(f"above must be at least 0, got {self.above}")
+
+    def write(self, network: Network, change: Change, key: Key) -> Mapping[str, float]:
+        """See ``Rule``. Numbers: ``pulsed_cells``, ``missed_cells``, ``held_cells`` (kept in the window)."""
+        pulsed = missed = held = 0
+        method = replace(self.method, allowed=1.0)
+        for layer in network.layers:
+            matrix, mapping = layer.matrices["W"], layer.mapping
+            wanted = change[layer.name]
+            chosen = matrix.spread((wanted.abs() > self.above).to(wanted.dtype)) > 0
+            if not bool(chosen.any()):
+                continue
+            half = matrix.spread(wanted) * matrix.polarity * (mapping.scale / 2)
+            target = read_siemens(matrix, layer.backend, method.averages) + half
+            bounded = target.clamp(mapping.siemens_low, mapping.siemens_high)
+            held += int(((bounded != target) & chosen).sum())
+            report = program(layer.backend, layer.name, matrix.blocks, bounded, method, mask=chosen)
+            pulsed += int((report.pulses > 0).sum())
+            missed += int(chosen.sum()) - report.count(CellState.HIT)
+        return {"pulsed_cells": float(pulsed), "missed_cells": float(missed), "held_cells": float(held)}
+
+
 def cell_counts(layer: CrossbarLayer, pulses: Tensor, key: Key) -> Tensor:
     """Signed pulse counts of the cells of a layer, int32 [T, R, C], from whole pulses of its weights."""
     matrix = layer.matrices["W"]
@@ -65,5 +133,5 @@ def cell_counts(layer: CrossbarLayer, pulses: Tensor, key: Key) -> Tensor:
     return counts.to(torch.int32)
 
 
-RuleConfig = SignedPulses
+RuleConfig = SignedPulses | SignThreshold | WriteVerify
 """The update rules a run file can name."""

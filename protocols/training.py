@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 
 from hil.network import Network
+from protocols.filters import Adam, Threshold, UpdateNoise
 from protocols.parts import Batch, Change, Estimate, Key, State, StepRecord, Tensors, Transform, zeros
-from protocols.perturbation import SourceConfig
 from protocols.rules import RuleConfig
+from protocols.sources import SourceConfig
 from protocols.transforms import Residual, Sgd, StochasticRounding, TransformConfig
 
 
@@ -21,27 +22,39 @@ class Training:
 
     Args:
         source: how the gradient is measured.
-        transforms: what happens to it, in order; biases pass through them too. One of them is an ``Sgd``, and rounding
-            comes last; without it the rule sends the nearest whole number of pulses.
+        transforms: what happens to it, in order; biases pass through them too. One of them is an ``Sgd``: before it
+            they see the gradient, behind it the wanted change. Rounding comes last; without it the rule sends the
+            nearest whole number of pulses.
         rule: how the chip is written.
+        tau_p: steps that one perturbation pattern is held; an update averages whole patterns.
         tau_x: steps that one batch is held.
-        tau_theta: steps whose estimates are summed into one update.
+        tau_theta: steps whose estimates are averaged into one update.
     """
 
     kind: Literal["training"] = "training"
     source: SourceConfig
     transforms: tuple[TransformConfig, ...]
     rule: RuleConfig
+    tau_p: int = 1
     tau_x: int = 1
     tau_theta: int = 1
 
     def __post_init__(self) -> None:
-        if self.tau_x < 1 or self.tau_theta < 1:
-            raise ValueError(f"tau_x and tau_theta must be at least 1, got {self.tau_x} and {self.tau_theta}")
+        for name in ("tau_p", "tau_x", "tau_theta"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if sum(isinstance(t, Sgd) for t in self.transforms) != 1:
             raise ValueError("transforms must hold exactly one sgd: it turns the gradient into a change downhill")
         if any(isinstance(t, StochasticRounding | Residual) for t in self.transforms[:-1]):
             raise ValueError("rounding must be the last of the transforms, and there can be only one")
+        place = next(n for n, t in enumerate(self.transforms) if isinstance(t, Sgd))
+        for number, transform in enumerate(self.transforms):
+            if isinstance(transform, Adam) and number > place:
+                raise ValueError("adam must stand before sgd: it scales the gradient")
+            if isinstance(transform, Threshold | UpdateNoise) and number < place:
+                raise ValueError(f"{transform.kind} must stand after sgd: it is in units of weight")
+        if self.tau_theta > 1 and self.tau_theta % self.tau_p:
+            raise ValueError(f"tau_theta must be a multiple of tau_p, got {self.tau_theta} and {self.tau_p}")
 
     def init(self, network: Network, seed: int) -> State:
         """The state before the first step."""
@@ -53,15 +66,23 @@ class Training:
             tensors |= {f"sum/{name}": zero for name, zero in zeros(network).items()}
         return State(0, seed, tensors)
 
+    def remembered(self, network: Network, batch: int) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the float64 tensors that steps on batches of this size may add to the state."""
+        return {f"source/{name}": shape for name, shape in self.source.remembered(network, batch).items()}
+
     def batch_of(self, step: int) -> int:
         """The number of the batch that a step wants."""
         return step // self.tau_x
 
     def step(self, state: State, network: Network, batch: Batch) -> tuple[State, StepRecord]:
         """Measures, and updates the chip when an estimate is complete."""
-        key = Key(state.seed, state.step)
-        estimate = self.source.estimate(network, batch, key, self.tau_theta)
+        key = self._key(state)
         tensors = dict(state.tensors)
+        memory = _part(tensors, "source/")
+        slots = max(1, self.tau_theta // self.tau_p)
+        estimate = self.source.estimate(network, batch, key, slots, memory)
+        tensors = {name: value for name, value in tensors.items() if not name.startswith("source/")}
+        tensors |= {f"source/{name}": value for name, value in memory.items()}
         change = self._collect(estimate, tensors, state.step)
         numbers: Mapping[str, float] = {}
         if change is not None:
@@ -73,6 +94,11 @@ class Training:
             _add_biases(network, change)  # after the write: a refused update leaves the host as it was too
         record = StepRecord(state.step, estimate.loss, estimate.correct, numbers)
         return State(state.step + 1, state.seed, tensors), record
+
+    def _key(self, state: State) -> Key:
+        step = state.step
+        new_batch = step == 0 or self.batch_of(step) != self.batch_of(step - 1)
+        return Key(state.seed, step, step // self.tau_p, new_batch, new_batch or step % self.tau_theta == 0)
 
     def _chain(self) -> tuple[Transform, ...]:
         return self.transforms

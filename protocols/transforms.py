@@ -11,7 +11,8 @@ from torch import Tensor
 from hil.network import Network
 from protocols.core.draws import generator
 from protocols.core.rounding import round_with_residual, stochastic_round
-from protocols.parts import Change, Key, Tensors, zeros
+from protocols.filters import Adam, Decay, LowPass, Threshold, UpdateNoise
+from protocols.parts import Change, Key, Tensors, weight_zeros, zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,7 @@ class Residual:
 
     def start(self, network: Network) -> Tensors:
         """See ``Transform``."""
-        return {layer.name: torch.zeros(layer.n_out, layer.n_in, dtype=layer.bias.dtype) for layer in network.layers}
+        return weight_zeros(network)
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
@@ -135,5 +136,7 @@ class Residual:
         return rounded
 
 
-TransformConfig = Sgd | Momentum | Clip | StochasticRounding | Residual
+TransformConfig = (
+    Sgd | Momentum | Adam | Clip | LowPass | Decay | UpdateNoise | Threshold | StochasticRounding | Residual
+)
 """The transforms a run file can name."""

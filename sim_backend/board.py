@@ -35,6 +35,7 @@ from sim_backend.config import SimulatorConfig
 from sim_backend.doors import Aging, Conduction, NoAging, NoWires
 from sim_backend.gates import Gates
 from sim_backend.periphery import Periphery
+from sim_backend.pulse_grid import PulseGrid
 
 _STREAMS = {"chip": 0x9E3779B1, "op": 0x85EBCA6B}
 _PROBES = {"temperature": 300.0}
@@ -47,6 +48,20 @@ def _seed(root: int, stream: str, number: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
     return (z ^ (z >> 31)) >> 1
+
+
+def _check_modelled(spec: BoardSpec) -> None:
+    """Refuses a board that reads in a way which is not simulated, rather than to simulate another one."""
+    reading = spec.reading
+    unmodelled = {
+        "input_coding": reading.input_coding != "amplitude",
+        "input_levels": reading.input_levels is not None,
+        "normalised": reading.normalised,
+    }
+    for name, is_wanted in unmodelled.items():
+        if is_wanted:
+            text = f"set in {at}" if (at := spec.source(f"reading.{name}")) else "leave it out"
+            raise Unsupported(f"reading.{name}", spec.identity.name, f"the simulator does not model it; {text}")
 
 
 class SimBoard:
@@ -75,6 +90,7 @@ class SimBoard:
         unknown = [name for name in spec.abilities.probes if name not in _PROBES]
         if unknown:
             raise Unsupported(f"probe {unknown[0]!r}", spec.identity.name, f"the simulator knows {', '.join(_PROBES)}")
+        _check_modelled(spec)
         self._spec = spec
         self._root = seed if config.seed is None else config.seed
         self._generator = torch.Generator()
@@ -82,6 +98,7 @@ class SimBoard:
         self.chip = Chip(spec.cells, config, self._generator)
         self._periphery = Periphery(spec, config, wires or NoWires())
         self._gates = Gates(spec, config.gate_threshold)
+        self._grid = PulseGrid.of(spec)
         self._aging: Aging = aging or NoAging()
         self._clock = torch.zeros((), dtype=torch.float64)
         self._number = torch.zeros((), dtype=torch.int64)
@@ -169,18 +186,20 @@ class SimBoard:
         return self._outcome(cost(op, self._spec), amps, flags, None)
 
     def _pulse(self, op: Pulse) -> Outcome:
-        limits = self._gates.let_through(op.up), self._gates.let_through(op.down)
+        up, down = self._grid.made(op.up), self._grid.made(op.down)
+        limits = self._gates.let_through(up), self._gates.let_through(down)
         counts = op.counts.to(torch.int32).expand(op.blocks.shape)
         for cycle in range(op.cycles):
             pattern = -counts if op.alternate and cycle % 2 else counts
-            self.chip.pulse(op.blocks, pattern, op.up, op.down, limits=limits, generator=self._generator)
+            self.chip.pulse(op.blocks, pattern, up, down, limits=limits, generator=self._generator)
         applied = counts.abs() * op.cycles
         return self._outcome(cost(op, self._spec), None, None, applied)
 
     def _outer(self, op: Outer) -> Outcome:
         counts = coincidences(op)
-        limits = self._gates.let_through(op.up), self._gates.let_through(op.down)
-        self.chip.pulse(op.blocks, counts, op.up, op.down, limits=limits, generator=self._generator)
+        up, down = self._grid.made(op.up), self._grid.made(op.down)
+        limits = self._gates.let_through(up), self._gates.let_through(down)
+        self.chip.pulse(op.blocks, counts, up, down, limits=limits, generator=self._generator)
         return self._outcome(cost(op, self._spec), None, None, counts.abs())
 
     def _ramp(self, op: Ramp) -> Outcome:
@@ -190,7 +209,7 @@ class SimBoard:
             if not bool(cells.any()):
                 progress.skip()
                 continue
-            shape = ramp_shape(op, point)
+            shape = self._grid.made(ramp_shape(op, point))
             limit = self._gates.let_through(shape)
             counts = op.sign * cells
             self.chip.pulse(op.blocks, counts, shape, shape, limits=(limit, limit), generator=self._generator)

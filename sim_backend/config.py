@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hil.contract.bounds import not_negative
 from hil.units import Amps, Siemens, Volts
 from sim_backend.faults import Faults
 from sim_backend.soft_bounds import SoftBounds
@@ -35,3 +36,6 @@ class SimulatorConfig:
     read_noise: Siemens = 0.0
     amplifier_noise: Amps = 0.0
     gate_threshold: Volts | None = None
+
+    def __post_init__(self) -> None:
+        not_negative(self, "seed", "read_noise", "amplifier_noise", "gate_threshold")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hil.contract.bounds import not_negative
 from hil.units import Siemens
 
 
@@ -38,6 +39,7 @@ class Faults:
     short_siemens: Siemens = 1e-3
 
     def __post_init__(self) -> None:
+        not_negative(self, "short_siemens")
         if not 0.0 <= self.fraction <= 1.0:
             raise ValueError(f"fraction must lie between 0 and 1, got {self.fraction}")
         if min(self._weights()) < 0 or sum(self._weights()) <= 0:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hil.contract import Shape
+from hil.contract.bounds import above_zero, not_negative
 from hil.units import Seconds, Siemens, Volts
 
 
@@ -63,6 +64,15 @@ class SoftBounds:
     compliance_volts: Volts = 0.6
     start: float = 0.5
     start_dtod: float = 0.0
+
+    def __post_init__(self) -> None:
+        not_negative(self, "low", "low_dtod", "high_dtod", "step_dtod", "up_down_dtod", "step_std", "start_dtod")
+        not_negative(self, "threshold")
+        above_zero(self, "states", "volts_up", "volts_down", "seconds", "volts_per_decade", "compliance_volts")
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} S must lie below high {self.high:g} S")
+        if not 0 <= self.start <= 1:
+            raise ValueError(f"start must lie between 0 and 1, got {self.start}")
 
     def build(self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype) -> dict[str, Tensor]:
         """See ``Law``. Parameters: ``low`` and ``high`` in S, ``up`` and ``down`` the share of one usual pulse."""

@@ -77,9 +77,10 @@ def link_seconds(total: Cost, lists: int, spec: BoardSpec) -> float:
 
 def ramp_cost(op: Ramp, steps: int, spec: BoardSpec) -> Cost:
     """Prices a ramp of which ``steps`` points were visited over all cells."""
-    seconds = op.shape.seconds + spec.timing.write_event + spec.timing.read_event + 2 * spec.timing.gap
+    timing = spec.timing
+    seconds = op.shape.seconds + timing.write_event + timing.read_event + 2 * (timing.gap + timing.turnaround)
     visits = 2 if op.back else 1
-    total = steps * seconds + (visits - 1) * steps * spec.timing.write_event
+    total = steps * seconds + (visits - 1) * steps * timing.write_event
     return Cost(total, 2 * steps, steps, _half_selects(steps, op.sense.unselected, spec), 2 * CODE_BYTES * steps)
 
 
@@ -113,7 +114,7 @@ def _pulse(op: Pulse, spec: BoardSpec) -> Cost:
     kept, slots, timing = op.cycles - turned, op.cycles * (up_slots + down_slots), spec.timing
     seconds = (kept * up_slots + turned * down_slots) * op.up.seconds
     seconds += (kept * down_slots + turned * up_slots) * op.down.seconds
-    seconds += slots * (timing.write_event + timing.gap) + len(op.blocks) * timing.kernel_select
+    seconds += slots * (timing.write_event + timing.gap) + len(op.blocks) * timing.kernel_select + 2 * timing.turnaround
     pulses = op.cycles * int(counts.abs().sum())
     return Cost(seconds, slots, pulses, _half_selects(pulses, op.unselected, spec), CODE_BYTES * counts.numel())
 
@@ -125,7 +126,7 @@ def _outer(op: Outer, spec: BoardSpec) -> Cost:
     seconds = events * (max(op.up.seconds, op.down.seconds) + timing.write_event + timing.gap)
     pulses = int(coincidences(op).abs().sum())
     return Cost(
-        seconds + blocks * timing.kernel_select,
+        seconds + blocks * timing.kernel_select + 2 * timing.turnaround,
         events,
         pulses,
         _half_selects(pulses, op.unselected, spec),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntFlag
+from typing import get_args
 
 from torch import Tensor
 
@@ -86,6 +87,10 @@ class Blocks:
     def lines(self, side: Side) -> int:
         """The number of lines of one block on a side."""
         return self.n_rows if side is Side.ROWS else self.n_cols
+
+    def cell_name(self, t: int, r: int, c: int) -> str:
+        """Names one cell by its place on the chip."""
+        return f"kernel {self.kernel[t]}, row {self.row[t] + r}, column {self.col[t] + c}"
 
     def take(self, start: int, stop: int) -> Blocks:
         """The blocks ``start`` to ``stop - 1``."""
@@ -306,3 +311,4 @@ class Probe:
 
 Writing = Pulse | Outer | Ramp
 Op = Read | ReadCells | Pulse | Outer | Ramp | Wait | Probe
+OP_NAMES = tuple(kind.__name__ for kind in get_args(Op))

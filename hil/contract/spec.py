@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
-from hil.contract.ops import Bias, Side
+from hil.contract.bounds import above_zero, at_least_one, not_negative
+from hil.contract.ops import OP_NAMES, Bias, Side
 from hil.units import Amps, BytesPerSecond, Seconds, Siemens, Volts
 
 
@@ -48,6 +50,12 @@ class Geometry:
     up: Side = Side.ROWS
     drive: Side = Side.COLS
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "kernels", "rows", "cols")
+        if (self.selector == "gated") != (self.gate_lines is not None):
+            wanted = "name a side on a gated array" if self.selector == "gated" else "be null on a passive array"
+            raise ValueError(f"gate_lines must {wanted}")
+
     def lines(self, side: Side) -> int:
         """The number of lines of a kernel on a side."""
         return self.rows if side is Side.ROWS else self.cols
@@ -60,6 +68,10 @@ class Range:
     negative: Amps
     positive: Amps
     step: Amps
+
+    def __post_init__(self) -> None:
+        not_negative(self, "negative", "positive")
+        above_zero(self, "step")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +103,16 @@ class Reading:
     pairs: bool = False
     inside_pulse: bool = False
     gate: Volts | None = None
+
+    def __post_init__(self) -> None:
+        above_zero(self, "volts_step")
+        not_negative(self, "gate")
+        if self.volts_low >= self.volts_high:
+            raise ValueError(f"volts_low {self.volts_low:g} V must lie below volts_high {self.volts_high:g} V")
+        if self.input_levels is not None and self.input_levels < 2:
+            raise ValueError(f"input_levels must be at least 2, got {self.input_levels}")
+        if not self.sides:
+            raise ValueError("sides must name at least one side that can be driven")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +150,18 @@ class Writing:
     up_gate: Volts | None = None
     down_gate: Volts | None = None
     step: Siemens
+
+    def __post_init__(self) -> None:
+        above_zero(self, "volts_step", "seconds_step", "gate_step", "up_volts", "down_volts", "seconds", "step")
+        not_negative(self, "up_gate", "down_gate")
+        low, high = self.compliance_low, self.compliance_high
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"compliance_low {low:g} A lies above compliance_high {high:g} A")
+        volts, amps = [v for v, _ in self.gate_curve], [a for _, a in self.gate_curve]
+        if any(a >= b for a, b in pairwise(volts)) or any(a > b for a, b in pairwise(amps)):
+            raise ValueError("gate_curve must rise: each point at a higher gate voltage, with no lower a current")
+        if volts and (volts[0] <= 0 or amps[0] <= 0):
+            raise ValueError("gate_curve must hold volts and amperes above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +212,14 @@ class Limits:
     line_current_rule: Literal["held", "watched"] = "watched"
     allow_uncompliant: bool = False
 
+    def __post_init__(self) -> None:
+        above_zero(self, "read_cell_volts", "read_array_volts")
+        not_negative(self, "line_volts", "write_volts", "form_volts", "gate_volts", "half_select_volts", "gate_step")
+        not_negative(self, "cell_amps", "form_amps", "line_amps", "pulse_seconds", "slew", "siemens_low")
+        not_negative(self, "pulses_per_run", "pulses_per_life")
+        if self.siemens_low >= self.siemens_high:
+            raise ValueError(f"siemens_low {self.siemens_low:g} S must lie below siemens_high {self.siemens_high:g} S")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -187,7 +229,7 @@ class Timing:
         read_event: one read event of one kernel, pulse width, wait and conversion included.
         write_event: one programming event beside the pulse's own width.
         kernel_select: switching to another kernel.
-        turnaround: switching between reading and writing.
+        turnaround: switching between reading and writing; a writing operation is charged for it twice.
         gap: between two events.
         round_trip: of one list of operations over the link.
         bytes_per_second: of the link; None when the board is in this process.
@@ -204,6 +246,11 @@ class Timing:
     bytes_per_second: BytesPerSecond | None = None
     slice: Seconds = 1.0
     parallel_kernels: int = 1
+
+    def __post_init__(self) -> None:
+        not_negative(self, "read_event", "write_event", "kernel_select", "turnaround", "gap", "round_trip")
+        above_zero(self, "bytes_per_second", "slice")
+        at_least_one(self, "parallel_kernels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +277,12 @@ class Abilities:
     signed_read: bool = True
     probes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "largest_batch")
+        unknown = [name for name in self.ops if name not in OP_NAMES]
+        if unknown:
+            raise ValueError(f"ops names the unknown operation {unknown[0]!r}; there are {', '.join(OP_NAMES)}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardSpec:
@@ -246,6 +299,10 @@ class BoardSpec:
     timing: Timing
     abilities: Abilities
     where: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        if self.geometry.selector == "gated" and None in (self.writing.up_gate, self.writing.down_gate):
+            raise ValueError("writing needs up_gate and down_gate, since the array is gated")
 
     @property
     def cells(self) -> tuple[int, int, int]:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from hil.activations import defective, identity
 from hil.contract import Backend
-from hil.deployment import place_model, write_weights
+from hil.deployment import place_model, set_biases, write_weights
 from hil.errors import ConfigError, UsageError
 from hil.lab import config
 from hil.lab.config import Loaded
@@ -21,7 +22,9 @@ from hil.lab.job import Job
 from hil.lab.runfile import (
     BoardFile,
     ChipConfig,
+    GlorotWeights,
     NetworkConfig,
+    ProgressiveWeights,
     RunConfig,
     SimulatedBoard,
     TighterLimits,
@@ -36,6 +39,8 @@ from hil.mapping import usual_mapping
 from hil.network import Network
 from hil.program import Method
 from hil.twin import MatrixTwin, TwinBackward
+from protocols.core.draws import generator
+from protocols.progressive import Progressive
 from sim_backend.board import SimBoard
 
 _MODULES: dict[str, Callable[[], nn.Module]] = {
@@ -147,14 +152,35 @@ def new_model(network: NetworkConfig, samples: Samples, seed: int) -> nn.Sequent
     return nn.Sequential(*modules)
 
 
-def _put_on_board(
-    network: NetworkConfig, model: nn.Sequential, samples: Samples, backend: Backend, method: Method | None
-) -> Network:
-    mapping = usual_mapping(backend.spec, w_max=network.w_max, margin=network.margin)
-    placed = place_model(model, backend, mapping=mapping, backward=_backward(network), cost=samples.cost)
-    if method is not None:
-        write_weights(placed, model, method)
-    return placed
+def _put_on_board(run: RunConfig, samples: Samples, backend: Backend, method: Method | None) -> Network:
+    """Places the network, and writes its first weights unless ``method`` is None."""
+    config = run.network
+    model = new_model(config, samples, run.seed)
+    mapping = usual_mapping(backend.spec, w_max=config.w_max, margin=config.margin)
+    network = place_model(model, backend, mapping=mapping, backward=_backward(config), cost=samples.cost)
+    _disturb(network, config.activation_defects, run.seed)
+    if method is None:
+        return network
+    weights = config.weights
+    if not isinstance(weights, GlorotWeights):
+        weights.training.train(model, samples.batch, samples.cost)
+    if isinstance(weights, ProgressiveWeights):
+        progressive = Progressive(tuning=weights.tuning, size=samples.size, seed=run.seed)
+        progressive.deploy(network, model, samples.train, method, samples.cost)
+        return network
+    write_weights(network, model, method)
+    set_biases(network, model)
+    return network
+
+
+def _disturb(network: Network, sigma: float, seed: int) -> None:
+    """Gives the neurons of a network their defects; an identity has none."""
+    if sigma == 0:
+        return
+    for number, (layer, inner) in enumerate(zip(network.layers, network.activations, strict=True)):
+        if inner is not identity:
+            source = generator(seed, f"activation defects/{layer.name}", 0)
+            network.activations[number] = defective(inner, layer.n_out, sigma, source)
 
 
 def _backward(network: NetworkConfig) -> Backward:
@@ -183,13 +209,12 @@ def build_job(
     """
     run = plan.run.value
     torch.set_num_threads(run.threads)
+    samples = run.task.load(run.seed)  # bad data are refused before a board is touched
     backend = _open(plan.board, run.seed, run.limits, where=plan.run.where, stop=stop, audit=audit)
     opened(guard_of(backend))
-    samples = run.task.load(run.seed)
-    model = new_model(run.network, samples, run.seed)
     method = run.network.program if program else None
     return Job(
-        network=_put_on_board(run.network, model, samples, backend, method),
+        network=_put_on_board(run, samples, backend, method),
         protocol=run.protocol,
         samples=samples,
         guard=guard_of(backend),
@@ -197,7 +222,7 @@ def build_job(
         steps=run.steps,
         evaluate_every=run.evaluate_every,
         checkpoint_every=run.checkpoint_every,
-        facts=plan.facts,
+        facts={**plan.facts, "data": samples.digest()},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from hil.contract import BoardSpec
 from hil.errors import BoardMissing, CheckpointError, CheckpointMismatch, StorageError
 from hil.lab import config
+from hil.lab.transaction import transaction
 from hil.lab.wear import Wear
 
 _APPLICATION = 0x48494C43  # "HILC", as `file` shows it
@@ -122,7 +123,7 @@ class ChipFile:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'FULL' if self._full_sync else 'NORMAL'}")
-        with self._transaction():
+        with transaction(self._db):
             tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not tables:
                 self._make()
@@ -178,7 +179,7 @@ class ChipFile:
         changed = ((life != self._life) | (formed != self._formed)).any(2).any(1)
         if not bool(changed.any()):
             return
-        with self._disk(self.path), self._transaction():
+        with self._disk(self.path), transaction(self._db):
             for k in (k for k, is_changed in enumerate(changed) if is_changed):
                 self._store(k, life[k], formed[k])
         self._life, self._formed = life.clone(), formed.clone()
@@ -188,17 +189,6 @@ class ChipFile:
         life_bytes, formed_bytes = life.numpy().tobytes(), formed.to(torch.uint8).numpy().tobytes()
         row = (k, life_bytes, formed_bytes, zlib.crc32(life_bytes + formed_bytes))
         self._db.execute("INSERT OR REPLACE INTO kernel VALUES (?, ?, ?, ?)", row)
-
-    @contextmanager
-    def _transaction(self) -> Generator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     @contextmanager
     def _disk(self, path: Path) -> Generator[None]:

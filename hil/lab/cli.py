@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hil.errors import HilError
+from hil.lab import cli_studies
+from hil.lab.telling import Json, Settings, discard_stdout, observer, tell
 
 if TYPE_CHECKING:
-    from hil.lab.job import Observer, RunResult
+    from hil.lab.job import RunResult
 
 EXIT_CODES = "Exit codes: 0 done, 2 bad config or usage, 3 instrument, 4 ended by the operator, 5 safety, 6 storage."
 
@@ -29,21 +31,19 @@ app = typer.Typer(
 
 RunFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run file, e.g. config/runs/digits_node.yaml.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replaces a setting.")]
-Json = Annotated[bool, typer.Option("--json", help="Prints one JSON object as the last line of stdout.")]
 
 
 @app.command()
 def run(
     config: RunFile,
     out: Annotated[Path | None, typer.Option(help="Folder to make for the run.")] = None,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Runs a run file: programs the chip, trains, and writes a run folder with a report."""
     from hil.lab import runs
 
-    _finish(runs.run(config, out=out, overrides=settings or (), observer=_observer(as_json)), as_json)
+    _finish(runs.run(config, out=out, overrides=settings or (), observer=observer(as_json)), as_json)
 
 
 @app.command()
@@ -51,11 +51,11 @@ def resume(folder: RunFolder, as_json: Json = False) -> None:
     """Goes on with a run from its last checkpoint."""
     from hil.lab import runs
 
-    _finish(runs.resume(folder, observer=_observer(as_json)), as_json)
+    _finish(runs.resume(folder, observer=observer(as_json)), as_json)
 
 
 @app.command()
-def check(config: RunFile, settings: Set = None, as_json: Json = False) -> None:
+def check(config: RunFile, settings: Settings = None, as_json: Json = False) -> None:
     """Tries the first steps on a simulator of the board and says what the whole run would take."""
     from dataclasses import asdict
 
@@ -63,7 +63,7 @@ def check(config: RunFile, settings: Set = None, as_json: Json = False) -> None:
     from hil.lab.runs import read_plan
 
     found = forecast(read_plan(config, settings or ()))
-    _print(found.lines(), {"status": "done", **asdict(found), "within_budget": found.within_budget}, as_json)
+    tell(found.lines(), {"status": "done", **asdict(found), "within_budget": found.within_budget}, as_json)
     if not found.within_budget:
         raise typer.Exit(5)
 
@@ -120,14 +120,6 @@ def schema(
     typer.echo(json.dumps(configuration.json_schema(kinds[kind]), indent=1))
 
 
-def _observer(as_json: bool) -> Observer:
-    from hil.lab.console import Bar, Lines
-
-    if as_json:
-        return Lines(sys.stderr)
-    return Bar() if sys.stdout.isatty() else Lines(sys.stdout)
-
-
 def _finish(result: RunResult, as_json: bool) -> None:
     """Tells how a run ended, and ends the command with its exit code."""
     from hil.lab.signals import signals
@@ -146,19 +138,12 @@ def _finish(result: RunResult, as_json: bool) -> None:
     if result.status in ("stopped", "aborted") or result.exit_code in (3, 6):
         lines.append(f"go on with: hil resume {result.run_dir}")
     with signals(StopToken(), lambda text: None):  # the run is over; what it came to is told all the same
-        _print(lines, result.as_dict(), as_json)
+        tell(lines, result.as_dict(), as_json)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
 
-def _print(lines: list[str], data: dict[str, Any], as_json: bool) -> None:
-    try:
-        for line in lines:
-            typer.echo(line, err=as_json)
-        if as_json:
-            typer.echo(json.dumps(data))
-    except BrokenPipeError:  # the exit code still counts
-        _discard_stdout()
+cli_studies.register(app)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -179,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_stdout()
+        discard_stdout()
     sys.exit(code)
 
 
@@ -191,7 +176,7 @@ def _guarded(words: list[str], as_json: bool) -> int:
     except HilError as error:
         return _failed("\n".join([str(error), *_notes(error)]), error.exit_code, as_json)
     except BrokenPipeError:
-        _discard_stdout()
+        discard_stdout()
         return 0
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's way of saying that the command line is wrong
@@ -223,8 +208,3 @@ def _failed(text: str, code: int, as_json: bool, *, told: bool = False) -> int:
     if as_json:
         typer.echo(json.dumps(failure(text, code)))
     return code
-
-
-def _discard_stdout() -> None:
-    """Whoever read the output is gone; what is left of it goes nowhere, without complaint."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -106,10 +106,17 @@ def find(path: str | Path, beside: Path | None = None) -> Path:
 
 def run_name(text: str, what: str = "run name") -> str:
     """Gives a name back if it can be the name of a folder or file anywhere; ``what`` says in messages what it names."""
+    problem = name_problem(text)
+    if problem:
+        raise ConfigError.at(what, "", problem)
+    return text
+
+
+def name_problem(text: str) -> str:
+    """Why a text cannot be the name of a folder or file anywhere; empty when it can."""
     if _RUN_NAME.fullmatch(text):
-        return text
-    problem = f"{shown(text)} cannot be used; write up to 64 letters, digits, '.', '_' or '-', a letter or digit first"
-    raise ConfigError.at(what, "", problem)
+        return ""
+    return f"{shown(text)} cannot be used; write up to 64 letters, digits, '.', '_' or '-', a letter or digit first"
 
 
 def inside(root: Path, name: str) -> Path:

@@ -9,6 +9,8 @@ from hil.lab.guard import Guard
 from hil.lab.ledger import Ledger
 from hil.lab.stop import StopToken
 from hil.units import duration
+from protocols.perturbation import NodePerturbation, WeightPerturbation
+from protocols.preflight import Preflight, preflight
 
 STEPS = 20
 
@@ -30,6 +32,7 @@ class Forecast:
         abort_seconds: longest time until an abort takes effect, s.
         loss_first: mean cost of the first step.
         loss_last: mean cost of the last step tried.
+        preflight: what a look at the perturbation found; None for sources that do not perturb.
     """
 
     board: str
@@ -44,6 +47,7 @@ class Forecast:
     abort_seconds: float
     loss_first: float
     loss_last: float
+    preflight: Preflight | None = None
 
     @property
     def within_budget(self) -> bool:
@@ -62,6 +66,7 @@ class Forecast:
             f"lab time        {duration(self.lab_seconds)}, of which {duration(self.setup_seconds)} set-up",
             f"abort           takes effect within {duration(self.abort_seconds)}",
             f"cost            {self.loss_first:.3f} at the first step, {self.loss_last:.3f} after {STEPS} steps",
+            *(self.preflight.lines() if self.preflight else ()),
         ]
 
 
@@ -85,6 +90,9 @@ def forecast(plan: Plan) -> Forecast:
         stepped = _totals(job.guard.ledger)
         job.network(job.samples.test.x)
         looked = _totals(job.guard.ledger)
+        source, first = plan.run.value.protocol.source, job.samples.batch(0)
+        perturbs = isinstance(source, NodePerturbation | WeightPerturbation)
+        look = preflight(job.network, source, first, job.seed) if perturbs else None
     finally:
         for guard in guards:
             guard.close()
@@ -109,6 +117,7 @@ def forecast(plan: Plan) -> Forecast:
         abort_seconds=0.05 if spec.abilities.safe_preempts else spec.timing.slice,
         loss_first=losses[0],
         loss_last=losses[-1],
+        preflight=look,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from hil.errors import CheckpointError, CheckpointMismatch
@@ -21,12 +22,18 @@ AVERAGES = 4
 
 
 def compare(folder: Path, saved: Checkpoint, facts: Mapping[str, Any]) -> None:
-    """Compares what a run depends on with what it depended on at its checkpoint.
+    """Compares what a run depends on with what it depended on at its checkpoint, as far as it is known.
+
+    Args:
+        folder: the run's folder.
+        saved: the checkpoint.
+        facts: what is known now; before the data are loaded they are not among it.
 
     Raises:
-        CheckpointMismatch: config, serial, geometry or dtype have changed; the error names the key.
+        CheckpointMismatch: config, serial, geometry, dtype or data have changed; the error names the key.
     """
-    for name, then, now in differences({k: v for k, v in saved.facts.items() if k != "ledger"}, dict(facts)):
+    known = {name: saved.facts.get(name) for name in facts}
+    for name, then, now in differences(known, dict(facts)):
         raise CheckpointMismatch(str(folder), name, _short(then), _short(now))
 
 
@@ -43,9 +50,12 @@ def restore(folder: Path, job: Job, saved: Checkpoint) -> State:
     fresh = job.protocol.init(job.network, job.seed)
     if saved.state.seed != fresh.seed:
         raise CheckpointMismatch(str(folder), "seed", saved.state.seed, fresh.seed)
-    _fits(folder, "protocol", fresh.tensors, saved.state.tensors)
+    grown = job.protocol.remembered(job.network, job.samples.batch(0).x.shape[0])
+    known = {name: torch.empty(shape, dtype=torch.float64) for name, shape in grown.items()}
+    expected = fresh.tensors | {name: t for name, t in known.items() if name in saved.state.tensors}
+    _fits(folder, "protocol", expected, saved.state.tensors)
     own: dict[str, Tensor] = job.network.state_dict()
-    _fits(folder, "network", own, saved.network)
+    _fits(folder, "network", own, {name: t for name, t in saved.network.items() if ".backward." not in name})
     totals = ledger(folder, saved.facts.get("ledger"))
     if job.guard.restorable:
         _fits(folder, "board", job.guard.snapshot(), saved.board)
@@ -53,7 +63,10 @@ def restore(folder: Path, job: Job, saved: Checkpoint) -> State:
             job.guard.restore(saved.board)
         except CheckpointError as error:
             raise CheckpointError(str(folder), f"the board's {error}") from error
-    job.network.load_state_dict(dict(saved.network))
+    try:
+        job.network.restore(saved.network)
+    except RuntimeError as error:
+        raise CheckpointError(str(folder), f"the network: {error}") from error
     job.guard.ledger = totals
     return State(saved.state.step, saved.state.seed, dict(saved.state.tensors))
 

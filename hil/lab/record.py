@@ -21,6 +21,7 @@ from hil.errors import CheckpointError, StorageError
 from hil.lab.checks import Checked
 from hil.lab.ledger import Ledger
 from hil.lab.plain import printable
+from hil.lab.transaction import transaction
 from hil.protocol import StepRecord
 
 _VERSION = 1
@@ -295,17 +296,8 @@ class Record:
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
-        with self._storage():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(
-                    sqlite3.Error
-                ):  # SQLite may have rolled back by itself; the first error is the one to see
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._storage(), transaction(self._db):
+            yield
 
     @contextmanager
     def _storage(self) -> Generator[None]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hil.contract import BoardSpec
+from hil.contract.bounds import above_zero, at_least_one, not_negative
 from hil.errors import ConfigError
-from hil.lab.tasks import Digits, Xor
+from hil.lab.config import name_problem
+from hil.lab.tasks import Digits, Files, Iris, Mnist1dLike, Nist7x7, Parity, Wine, Xor, YinYang
 from hil.program import ByPulses, ByRamps
-from hil.units import Seconds, Volts
+from hil.units import Seconds, Volts, engineering
 from protocols.baselines import Software
 from protocols.training import Training
 from sim_backend.config import SimulatorConfig
@@ -32,8 +34,14 @@ class SimulatedBoard:
     spec: BoardSpec
     simulator: SimulatorConfig
 
+    def __post_init__(self) -> None:
+        if self.spec.geometry.selector == "gated" and self.simulator.gate_threshold is None:
+            raise ValueError("simulator needs a gate_threshold, since the array is gated")
+
 
 BoardFile = SimulatedBoard
+MOST_THREADS = 64
+"""A run file that asks for a hundred thousand makes torch crash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,10 @@ class TighterLimits:
     pulse_seconds: Seconds | None = None
     pulses_per_run: int | None = None
 
+    def __post_init__(self) -> None:
+        above_zero(self, "read_cell_volts", "read_array_volts")
+        not_negative(self, "write_volts", "gate_volts", "pulse_seconds", "pulses_per_run")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwinConfig:
@@ -71,6 +83,10 @@ class TwinConfig:
     bound: float = 0.2
     every: int = 1000
     averages: int = 4
+
+    def __post_init__(self) -> None:
+        above_zero(self, "bound")
+        at_least_one(self, "every", "averages")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +104,39 @@ class NoneConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GlorotWeights:
+    """First weights drawn from the seed, Glorot-uniform, with biases of 0."""
+
+    kind: Literal["glorot"] = "glorot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftwareWeights:
+    """First weights trained in software (in silico) and mapped onto the chip.
+
+    Args:
+        training: how.
+    """
+
+    kind: Literal["software"] = "software"
+    training: Software
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressiveWeights:
+    """First weights trained in software, programmed layer by layer, the later layers tuned on measured activations.
+
+    Args:
+        training: the training before.
+        tuning: the training of the later layers after each layer.
+    """
+
+    kind: Literal["progressive"] = "progressive"
+    training: Software
+    tuning: Software
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
     """The network and how it sits on the chip.
 
@@ -97,8 +146,10 @@ class NetworkConfig:
         output: after the last layer.
         w_max: the weight of a pair with one cell at the top of the window and the other at the bottom.
         margin: share of the window left free at both ends.
+        weights: where the first weights come from.
         program: how the first weights are written; None starts from the cells as they are.
         backward: how errors go back.
+        activation_defects: spread of the neurons' activations; for studies.
     """
 
     hidden: tuple[int, ...] = (32,)
@@ -106,8 +157,10 @@ class NetworkConfig:
     output: Literal["identity", "tanh", "sigmoid"] = "identity"
     w_max: float = 1.0
     margin: float = 0.03
+    weights: GlorotWeights | SoftwareWeights | ProgressiveWeights = field(default_factory=GlorotWeights)
     program: ByPulses | ByRamps | None = None
     backward: NoneConfig | ChipConfig | TwinConfig = field(default_factory=NoneConfig)
+    activation_defects: float = 0.0
 
     def __post_init__(self) -> None:
         if any(width < 1 for width in self.hidden):
@@ -116,6 +169,10 @@ class NetworkConfig:
             raise ValueError(f"w_max must be above 0, got {self.w_max}")
         if not 0 <= self.margin < 0.5:
             raise ValueError(f"margin must lie between 0 and 0.5, got {self.margin}")
+        if not self.activation_defects >= 0:
+            raise ValueError(f"activation_defects must be at least 0, got {self.activation_defects}")
+        if not isinstance(self.weights, GlorotWeights) and self.program is None:
+            raise ValueError(f"program is needed to write {self.weights.kind} weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +199,7 @@ class RunConfig:
     source: str = ""
     seed: int = 0
     board: str
-    task: Digits | Xor
+    task: Digits | Xor | Parity | Nist7x7 | Iris | Wine | YinYang | Mnist1dLike | Files
     network: NetworkConfig = field(default_factory=NetworkConfig)
     protocol: Training
     steps: int
@@ -153,11 +210,12 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "evaluate_every", "checkpoint_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        at_least_one(self, "steps", "evaluate_every", "checkpoint_every", "threads")
+        not_negative(self, "seed")
+        if self.threads > MOST_THREADS:
+            raise ValueError(f"threads must be at most {MOST_THREADS}, got {self.threads}")
+        if problem := name_problem(self.name):
+            raise ValueError(f"name {problem}")
 
 
 def tightened(spec: BoardSpec, limits: TighterLimits, where: Mapping[str, str]) -> BoardSpec:
@@ -176,7 +234,12 @@ def tightened(spec: BoardSpec, limits: TighterLimits, where: Mapping[str, str]) 
         wanted, board = getattr(limits, name), getattr(spec.limits, name)
         if board is None or wanted > board:
             key = f"limits.{name}"
-            problem = f"{wanted:g} is looser than the board's {board}; a run may only tighten limits"
+            unit = "V" if name.endswith("volts") else "s" if name.endswith("seconds") else ""
+            allowed = (
+                "limit, which allows none" if board is None else engineering(board, unit) if unit else f"{board:,}"
+            )
+            asked = engineering(wanted, unit) if unit else f"{wanted:,}"
+            problem = f"{asked} is looser than the board's {allowed}; a run may only tighten limits"
             raise ConfigError.at(where.get(key, "limits"), key, problem)
     fresh = replace(spec.limits, **{name: getattr(limits, name) for name in names})
     sources = {f"limits.{name}": where.get(f"limits.{name}", "") for name in names}

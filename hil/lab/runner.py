@@ -173,7 +173,7 @@ class Runner:
         else:
             board = read_network(job.network) | job.guard.wear.snapshot()
         facts = {**job.facts, "ledger": job.guard.ledger.as_dict()}
-        checkpoints.write(self.desk.folder, Checkpoint(state, job.network.state_dict(), board, facts))
+        checkpoints.write(self.desk.folder, Checkpoint(state, job.network.snapshot(), board, facts))
 
     def _meet_chip(self, job: Job, saved: Checkpoint) -> None:
         """Goes on from a chip as it is: totals and wear are those of the last step, and its distance is shown."""

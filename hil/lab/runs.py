@@ -44,7 +44,6 @@ def read_plan(run_file: str | Path | Mapping[str, Any], overrides: Sequence[str]
     else:
         beside = config.find(run_file)
         loaded = config.load(beside, RunConfig, overrides)
-    config.run_name(loaded.value.name)
     board = read_board(loaded.value.board, beside)
     tightened(board.value.spec, loaded.value.limits, loaded.where)  # a looser limit is told before a folder is made
     return Plan(loaded, board)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from hil.contract import Blocks, BoardSpec
+from hil.contract.indexing import cell_index
 from hil.errors import CheckpointError, LimitExceeded
 
 _ENDLESS = torch.iinfo(torch.int64).max
-
-
-@lru_cache(maxsize=256)
-def _flat(blocks: Blocks, rows: int, cols: int) -> Tensor:
-    first = [(k * rows + r) * cols + c for k, r, c in zip(blocks.kernel, blocks.row, blocks.col, strict=True)]
-    inside = torch.arange(blocks.n_rows)[:, None] * cols + torch.arange(blocks.n_cols)
-    return (torch.tensor(first)[:, None, None] + inside).reshape(-1)
 
 
 class Wear:
@@ -78,7 +71,7 @@ class Wear:
         Raises:
             LimitExceeded: a cell that gets pulses would pass its budget; nothing is added.
         """
-        cells = _flat(blocks, *self._spec.cells[1:])
+        cells = cell_index(blocks, *self._spec.cells[1:]).view(-1)
         counts = counts.reshape(-1)
         limits = self._spec.limits
         for counter, limit, name in (
@@ -95,7 +88,7 @@ class Wear:
 
     def _refuse(self, blocks: Blocks, after: Tensor, limit: int, name: str) -> None:
         t, r, c = (int(i) for i in torch.unravel_index(after.argmax(), blocks.shape))
-        where = f"kernel {blocks.kernel[t]}, row {blocks.row[t] + r}, column {blocks.col[t] + c}"
+        where = blocks.cell_name(t, r, c)
         most, quantity = int(after.max()), name.replace("_", " ")
         raise LimitExceeded(quantity, most, limit, "", where, self._spec.source(f"limits.{name}"))
 
@@ -106,7 +99,7 @@ class Wear:
             LimitExceeded: the board may not form, or a cell was formed before and may be formed only once.
         """
         rule, source = self._spec.limits.forming, self._spec.source("limits.forming")
-        index = _flat(blocks, *self._spec.cells[1:])[cells.expand(blocks.shape).reshape(-1)]
+        index = cell_index(blocks, *self._spec.cells[1:]).view(-1)[cells.expand(blocks.shape).reshape(-1)]
         where = f"kernel {blocks.kernel[0]}"
         if rule not in ("once", "free") and index.numel():
             raise LimitExceeded("forming of cells", index.numel(), 0, "", where, source)

@@ -1,7 +1,8 @@
 """Perturbation codes: which parameter moves how, slot by slot.
 
 A pattern has one number a parameter; its mean square over time is 1, so that all codes are compared at equal power. The
-perturbation is the pattern times the amplitude. Patterns are functions of (seed, stream, slot).
+perturbation is the pattern times the amplitude. Patterns are functions of (seed, stream, slot), and every replica has
+its own.
 
 Reference: McCaughan et al. 2023, APL Machine Learning 1, 026118 (time, code, Walsh and frequency multiplexing).
 """
@@ -27,8 +28,10 @@ class Code(Protocol):
         """Whether patterns add up to 0 over a period, so that a constant offset of the cost drops out."""
         ...
 
-    def pattern(self, count: int, slot: int, seed: int, stream: str) -> Tensor:
-        """The pattern of ``count`` parameters in one slot, float32 [count]."""
+    def patterns(
+        self, count: int, slots: range, replicas: int, seed: int, stream: str, *, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """The patterns of ``count`` parameters, [slots, replicas, count]."""
         ...
 
     def period(self, count: int) -> int | None:
@@ -51,13 +54,15 @@ class RandomCode:
         """See ``Code``."""
         return False
 
-    def pattern(self, count: int, slot: int, seed: int, stream: str) -> Tensor:
+    def patterns(
+        self, count: int, slots: range, replicas: int, seed: int, stream: str, *, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """See ``Code``."""
-        return signs((count,), generator(seed, stream, slot))
+        return torch.stack([signs((replicas, count), generator(seed, stream, slot), dtype) for slot in slots])
 
-    def period(self, count: int) -> int | None:
+    def period(self, count: int) -> None:
         """See ``Code``."""
-        return None
+        return
 
     def spread(self, count: int, slots: int) -> float:
         """See ``Code``: sqrt(1 + (P - 1) / T)."""
@@ -78,24 +83,29 @@ class SequentialCode:
         """See ``Code``."""
         return False
 
-    def pattern(self, count: int, slot: int, seed: int, stream: str) -> Tensor:
+    def patterns(
+        self, count: int, slots: range, replicas: int, seed: int, stream: str, *, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """See ``Code``."""
-        pattern = torch.zeros(count)
-        pattern[_order(count, count, seed, stream)[slot % count]] = math.sqrt(count)
-        return pattern
+        turn = _orders(count, count, replicas, seed, stream)[:, [slot % count for slot in slots]].T
+        return math.sqrt(count) * torch.nn.functional.one_hot(turn, count).to(dtype)
 
-    def period(self, count: int) -> int | None:
+    def period(self, count: int) -> int:
         """See ``Code``."""
         return count
 
     def spread(self, count: int, slots: int) -> float:
-        """See ``Code``."""
-        return math.sqrt(max(count / slots, 1.0))
+        """See ``Code``: ``rest`` parameters have had their turn once more than the others."""
+        turns, rest = divmod(slots, count)
+        return math.sqrt(count * (rest * (turns + 1) ** 2 + (count - rest) * turns**2)) / slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalshCode:
     """Rows of a Hadamard matrix without the constant row, shuffled; every other period has the opposite sign.
+
+    Each parameter has a sign of its own. Without it all parameters would move the same way in the first slot of a
+    period, and what their gradients have in common would dominate short integration times.
 
     Over one period the estimate is exact up to the curvature of the cost, with and without a baseline; over two the
     even orders of the curvature cancel.
@@ -108,28 +118,28 @@ class WalshCode:
         """See ``Code``."""
         return True
 
-    def pattern(self, count: int, slot: int, seed: int, stream: str) -> Tensor:
+    def patterns(
+        self, count: int, slots: range, replicas: int, seed: int, stream: str, *, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """See ``Code``. Entry (i, k) of the Hadamard matrix is (-1) to the number of ones in i & k."""
-        size = self._size(count)
-        rows = 1 + _order(size - 1, count, seed, stream)
-        period, column = divmod(slot, size)
-        ones = rows & column
+        size = self.period(count)
+        rows = 1 + _orders(size - 1, count, replicas, seed, stream)
+        when = torch.tensor(list(slots))
+        ones = rows & (when % size).view(-1, 1, 1)
         for shift in (16, 8, 4, 2, 1):
             ones = ones ^ (ones >> shift)
-        flip = -1.0 if period % 2 else 1.0
-        return flip * (1.0 - 2.0 * (ones & 1).to(torch.float32))
+        flips = (when // size % 2).view(-1, 1, 1) + _flips(count, replicas, seed, stream)
+        return 1 - 2 * ((ones + flips) & 1).to(dtype)
 
-    def period(self, count: int) -> int | None:
+    def period(self, count: int) -> int:
         """See ``Code``: the smallest power of two above the number of parameters."""
-        return self._size(count)
+        return 1 << count.bit_length()
 
     def spread(self, count: int, slots: int) -> float:
-        """See ``Code``."""
-        return math.sqrt(max(self._size(count) / slots, 1.0))
-
-    @staticmethod
-    def _size(count: int) -> int:
-        return 1 << count.bit_length()
+        """See ``Code``: rows are orthogonal but for the incomplete period, by Parseval's theorem."""
+        size = self.period(count)
+        rest = slots % size
+        return math.sqrt(1.0 + (count - 1) * rest * (size - rest) / ((size - 1) * slots**2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,43 +157,57 @@ class SinusoidalCode:
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < 0.5:
-            raise ValueError(f"frequencies must satisfy 0 < low < high < 0.5, got {self.low} and {self.high}")
+            raise ValueError(f"low and high must satisfy 0 < low < high < 0.5, got {self.low} and {self.high}")
 
     @property
     def dc_free(self) -> bool:
         """See ``Code``."""
         return True
 
-    def pattern(self, count: int, slot: int, seed: int, stream: str) -> Tensor:
+    def patterns(
+        self, count: int, slots: range, replicas: int, seed: int, stream: str, *, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """See ``Code``."""
-        tones, phases = _tones(count, self.low, self.high, seed, stream)
-        turns = torch.remainder(tones * slot + phases, 1.0)  # float64: a float32 phase would drift over long runs
-        return (math.sqrt(2.0) * torch.sin(2.0 * math.pi * turns)).to(torch.float32)
+        tones, phases = _tones(count, replicas, (self.low, self.high), seed, stream)
+        when = torch.tensor(list(slots), dtype=torch.float64).view(-1, 1, 1)
+        turns = torch.remainder(tones * when + phases, 1.0)  # float64: a float32 phase would drift over long runs
+        return (math.sqrt(2.0) * torch.sin(2.0 * math.pi * turns)).to(dtype)
 
-    def period(self, count: int) -> int | None:
+    def period(self, count: int) -> int:
         """See ``Code``: the time after which the tones can be told apart."""
         return math.ceil(max(count - 1, 1) / (self.high - self.low))
 
     def spread(self, count: int, slots: int) -> float:
-        """See ``Code``: that of random signs until the tones can be told apart."""
-        apart = self.period(count)
-        return 1.0 if apart is not None and slots >= apart else math.sqrt(1.0 + (count - 1) / slots)
+        """See ``Code``: that of random signs for short times, then what the overlap of neighbouring tones leaves."""
+        overlap = (count - 1) / (self.high - self.low) / slots  # resolution over the distance of two tones
+        return math.sqrt(max(1.0, min(1.0 + (count - 1) / slots, (1.0 + overlap) / 2)))
 
 
 CodeConfig = RandomCode | SequentialCode | WalshCode | SinusoidalCode
 """The codes a run file can name."""
 
 
-@lru_cache(maxsize=64)
-def _order(among: int, count: int, seed: int, stream: str) -> Tensor:
-    """``count`` different numbers below ``among`` in an order that belongs to the stream."""
-    return torch.randperm(among, generator=generator(seed, f"{stream}/order", 0))[:count]
+def pattern(code: Code, count: int, slot: int, seed: int, stream: str, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The pattern of one slot of a single replica, [count]."""
+    return code.patterns(count, range(slot, slot + 1), 1, seed, stream, dtype=dtype)[0, 0]
 
 
 @lru_cache(maxsize=64)
-def _tones(count: int, low: float, high: float, seed: int, stream: str) -> tuple[Tensor, Tensor]:
-    """Frequencies in cycles a slot and phases in turns of the tones of a stream, float64."""
-    source = generator(seed, f"{stream}/tones", 0)
-    tones = torch.linspace(low, high, count, dtype=torch.float64) if count > 1 else torch.tensor([(low + high) / 2])
-    order = torch.randperm(count, generator=source)
-    return tones[order].to(torch.float64), torch.rand(count, generator=source, dtype=torch.float64)
+def _orders(among: int, count: int, replicas: int, seed: int, stream: str) -> Tensor:
+    """``count`` different numbers below ``among`` in an order of each replica's own, int64 [replicas, count]."""
+    source = generator(seed, f"{stream}/order", 0)
+    return torch.rand(replicas, among, generator=source).argsort(1)[:, :count]
+
+
+@lru_cache(maxsize=64)
+def _flips(count: int, replicas: int, seed: int, stream: str) -> Tensor:
+    """0 or 1 for each parameter, int64 [replicas, count]."""
+    return torch.randint(0, 2, (replicas, count), generator=generator(seed, f"{stream}/flips", 0))
+
+
+@lru_cache(maxsize=64)
+def _tones(count: int, replicas: int, band: tuple[float, float], seed: int, stream: str) -> tuple[Tensor, Tensor]:
+    """Frequencies in cycles a slot and phases in turns, float64 [replicas, count]."""
+    tones = torch.linspace(*band, count, dtype=torch.float64) if count > 1 else torch.tensor([sum(band) / 2])
+    phases = torch.rand(replicas, count, generator=generator(seed, f"{stream}/phases", 0), dtype=torch.float64)
+    return tones.to(torch.float64)[_orders(count, count, replicas, seed, stream)], phases

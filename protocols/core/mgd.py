@@ -1,4 +1,4 @@
-"""Multiplexed gradient descent with random codes: estimates of the gradient from one scalar cost.
+"""Multiplexed gradient descent: amplitude, normalisation and estimates of the gradient from one scalar cost.
 
 Every parameter carries a small perturbation a s with s = +-1. The change of the cost is correlated with each
 parameter's own code.
@@ -10,15 +10,8 @@ Learning 3, doi 10.1063/5.0258271 (node perturbation, normalised estimate).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import torch
 from torch import Tensor
-
-from protocols.core.draws import generator, signs
-
-_CHUNK = 500
-"""Steps whose draws ``descend`` makes at once; a part of the definition of its draws."""
 
 
 def amplitude(norm: float, count: int) -> float:
@@ -69,43 +62,3 @@ def weight_estimate(change: Tensor, code: Tensor, a: float, slots: int = 1) -> T
         [..., P].
     """
     return change.unsqueeze(-1) * (code / normaliser(a, code.shape[-1], slots)).to(change.dtype)
-
-
-def descend(
-    cost: Callable[[Tensor, Tensor], Tensor],
-    theta: Tensor,
-    inputs: Tensor,
-    *,
-    steps: int,
-    eta: float,
-    norm: float,
-    seed: int,
-) -> Tensor:
-    """Trains many replicas at once by weight perturbation with random codes, one sample and one update a step.
-
-    Args:
-        cost: (parameters [2, replicas, P], sample numbers [replicas]) -> costs [2, replicas]; float64, because the two
-            costs differ by little. It must not keep or change its arguments.
-        theta: [replicas, P], initial parameters; left as they are.
-        inputs: sample numbers to draw from, [samples].
-        steps: updates.
-        eta: learning rate; a step moves theta by eta / P times the unbiased estimate.
-        norm: length of the perturbation.
-        seed: root seed.
-
-    Returns:
-        The final parameters, [replicas, P].
-    """
-    replicas, count = theta.shape
-    a = amplitude(norm, count)
-    both = torch.stack((theta, theta))
-    perturbed, theta = both  # views, so that one call measures both costs and nothing is copied
-    for first in range(0, steps, _CHUNK):
-        source = generator(seed, "descend", first)
-        samples = inputs[torch.randint(0, inputs.shape[0], (_CHUNK, replicas), generator=source)]
-        codes = signs((_CHUNK, replicas, count), source, theta.dtype)
-        for sample, code in zip(samples[: steps - first], codes, strict=False):
-            torch.add(theta, code, alpha=a, out=perturbed)
-            with_code, without = cost(both, sample)
-            theta.addcmul_((with_code - without).unsqueeze(-1), code, value=-eta / (count * a))
-    return theta.clone()

@@ -7,14 +7,18 @@ import torch
 
 from hil.contract import (
     Blocks,
+    Kind,
     Outcome,
     Outer,
     Pulse,
+    Ramp,
     Read,
+    ReadCells,
     SafeReport,
     Sense,
     Shape,
     Side,
+    Stop,
     Wait,
     lacking,
     restorable,
@@ -97,3 +101,19 @@ def test_counts_of_small_integer_types_are_priced_without_overflow(spec_of):
         for dtype in (torch.int8, torch.uint8, torch.int64)
     ]
     assert prices[0] == prices[1] == prices[2] and prices[0].pulses == 120 * 24
+
+
+def test_turning_around_is_charged_to_what_writes(spec_of):
+    slow, quick = spec_of(timing={"turnaround": 0.5}), spec_of()
+    one = Blocks((0,), (0,), (0,), 2, 2)
+    shape, bits = Shape(1.0, 1e-6, 2.0), torch.ones(1, 3, 2, dtype=torch.int8)
+    sign, stop = torch.ones(1, 2, 2, dtype=torch.int8), Stop(1e-6, 1e-5, 1e-4)
+    ramp = Ramp(one, sign, Kind.SET, shape, "volts", torch.tensor([0.5, 0.6]), 0, Sense(0.1), stop)
+    prices = {
+        Pulse(one, torch.tensor(3), shape, shape): 1.0,
+        Outer(one, bits, bits, shape, shape): 1.0,
+        ramp: 8 * 1.0,  # each cell at each point: a pulse, and a read after it
+        ReadCells(one, Sense(0.1), Side.COLS): 0.0,
+    }
+    for op, more in prices.items():
+        assert cost(op, slow).seconds == pytest.approx(cost(op, quick).seconds + more)

@@ -4,98 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
+from lowered_operations import BLOCKS, DOWN, MINIMUM, UP, outer, ramp, same_chip, same_outcome, vectors
 
-from hil.contract import (
-    Bias,
-    Blocks,
-    Flag,
-    Kind,
-    Op,
-    Outcome,
-    Outer,
-    Probe,
-    Pulse,
-    Ramp,
-    Range,
-    Read,
-    ReadCells,
-    Sense,
-    Shape,
-    Side,
-    Stop,
-    Wait,
-    restorable,
-)
-from hil.contract.cost import cost
+from hil.contract import Bias, Flag, Op, Outcome, Probe, Pulse, Range, Read, Sense, Shape, Side, Stop, Wait, restorable
 from hil.errors import BoardFault, Unsupported
 from hil.lowering import Lowering
-from hil.slicing import halves, joined
-
-MINIMUM = ("ReadCells", "Pulse", "Wait")
-BLOCKS = Blocks((0, 1, 3), (0, 2, 1), (1, 0, 2), 4, 3)
-SHAPE = BLOCKS.shape
-SPREAD = {"low_dtod": 0.03, "high_dtod": 0.1, "step_dtod": 0.2}
-UP, DOWN = Shape(1.0, 1e-6, 2.5), Shape(1.2, 1e-6, 3.0)
-
-
-@pytest.fixture
-def twins(spec_of, quiet_board):
-    """``twins(ops, **spec)``: the same chip on a board that knows everything, and on a lesser one through Lowering."""
-
-    def build(ops: tuple[str, ...] = MINIMUM, lesser: dict[str, Any] | None = None, **spec: Any):
-        whole = quiet_board(spec_of(**spec), **SPREAD)
-        changed = {key: {**spec.get(key, {}), **value} for key, value in (lesser or {}).items()}
-        return whole, Lowering(quiet_board(spec_of(ops=ops, **{**spec, **changed}), **SPREAD))
-
-    return build
-
-
-def same_outcome(a: Outcome, b: Outcome, atol: float = 0.0) -> None:
-    for name in ("value", "flags", "applied"):
-        x, y = getattr(a, name), getattr(b, name)
-        assert (x is None) == (y is None), name
-        if x is not None:
-            torch.testing.assert_close(
-                x, y, rtol=0.0, atol=atol, equal_nan=True, msg=lambda text, n=name: f"{n}: {text}"
-            )
-
-
-def same_chip(a, lowered: Lowering) -> None:
-    b = lowered.inner
-    torch.testing.assert_close(a.chip.state["g"], b.chip.state["g"], rtol=1e-12, atol=0.0)
-    assert torch.equal(a.chip.state["pulses"], b.chip.state["pulses"])
-
-
-def signs(seed: int, sign: int) -> torch.Tensor:
-    picked = torch.rand(SHAPE, generator=torch.Generator().manual_seed(seed)) < 0.8
-    return (picked * sign).to(torch.int8)
-
-
-def ramp(name: str, seed: int) -> Ramp:
-    """One of the ramps that labs use."""
-    source = torch.Generator().manual_seed(seed)
-    target = (60 + 90 * torch.rand(SHAPE, generator=source, dtype=torch.float64)) * 1e-6 * 0.2
-    start = torch.randint(0, 8, SHAPE, generator=source)
-    stop, sense = Stop(target * 0.98, target * 1.02, 1e-3), Sense(0.2)
-    volts = torch.arange(0.6, 1.9, 0.05, dtype=torch.float64)
-    base = Ramp(BLOCKS, signs(seed, 1), Kind.SET, Shape(1.5, 1e-6, 0.0), "gate", volts, 0, sense, stop)
-    down = replace(base, sign=signs(seed, -1), kind=Kind.RESET, shape=Shape(0.0, 1e-6, 3.0), knob="volts")
-    up = replace(base, kind=Kind.FORM, shape=Shape(0.0, 1e-6, 1.0), knob="volts")
-    return {
-        "set by gate": base,
-        "set from a start tensor, back": replace(base, start=start, back=True),
-        "set traced": replace(base, trace=True, start=start + 3),
-        "reset by volts": down,
-        "reset with abort rules": replace(down, stop=replace(stop, jump=1e-9, rise=0.0, rises=1)),
-        "form until it switches": replace(up, stop=replace(stop, slope=1e-7, flat=2e-7, hits=2)),
-        "sweep traced": replace(up, kind=Kind.SWEEP, trace=True, stop=Stop(0.0, 0.0, amps_max=30e-6)),
-        "nothing to do": replace(base, sign=torch.zeros(SHAPE, dtype=torch.int8), trace=True),
-    }[name]
-
 
 RAMPS = (
     "set by gate",
@@ -127,17 +43,6 @@ def test_the_ramps_of_the_other_test_end_in_every_way(twins):
         assert bool(((torch.cat(flags) & int(ending)) != 0).any()), ending
 
 
-def outer(seed: int, slots: int = 7) -> Outer:
-    source = torch.Generator().manual_seed(seed)
-
-    def bits(lines: int) -> torch.Tensor:
-        fires = torch.rand((3, slots, lines), generator=source) < 0.5
-        sign = torch.randint(0, 2, (3, 1, lines), generator=source) * 2 - 1
-        return (fires * sign).to(torch.int8)
-
-    return Outer(BLOCKS, bits(4), bits(3), UP, DOWN)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_outer_is_masked_pulses(twins, seed):
     whole, lowered = twins()
@@ -145,11 +50,6 @@ def test_outer_is_masked_pulses(twins, seed):
     same_outcome(a, b)
     same_chip(whole, lowered)
     assert lowered.notes["Outer: made of masked Pulses"] == 1
-
-
-def vectors(seed: int, drive: Side, batch: int = 5, feeds: int = 3) -> torch.Tensor:
-    source = torch.Generator().manual_seed(seed)
-    return 0.4 * torch.rand((feeds, batch, BLOCKS.lines(drive)), generator=source, dtype=torch.float64) - 0.2
 
 
 @pytest.mark.parametrize("feed", [None, (1, 0, 1)])
@@ -198,94 +98,6 @@ def test_a_railed_cell_flags_the_products_of_its_line(twins):
     (got,) = lowered.execute([Read(BLOCKS, vectors(4, Side.COLS), Side.COLS)])
     assert int((strongest >= rail).sum()) == 2
     assert torch.equal(got.flags[0], ((strongest >= rail) * int(Flag.SAT_HIGH)).expand(5, 4))
-
-
-# -- slices ------------------------------------------------------------------------------------------------------------
-
-SLOW = {"timing": {"slice": 0.01}, "abilities": {"safe_preempts": False}}
-
-
-def long_ops() -> list[Op]:
-    source = torch.Generator().manual_seed(5)
-    counts = torch.randint(-3, 4, SHAPE, generator=source)
-    mask = torch.rand(SHAPE, generator=source) < 0.5
-    volts = 1.0 + 0.3 * torch.rand(SHAPE, generator=source, dtype=torch.float64)
-    row_volts = torch.tensor([1.0, 1.1, 1.2], dtype=torch.float64)
-    return [
-        Read(BLOCKS, vectors(5, Side.COLS, batch=13), Side.COLS),
-        Read(BLOCKS, vectors(6, Side.ROWS, batch=11, feeds=2), Side.ROWS, feed=(0, 1, 0)),
-        Read(BLOCKS, vectors(7, Side.ROWS, batch=1, feeds=2), Side.ROWS, Sense(averages=8), feed=(0, 1, 0)),
-        Read(BLOCKS, vectors(8, Side.COLS, batch=1), Side.COLS, Sense(averages=8)),
-        ReadCells(BLOCKS, Sense(0.2, averages=3), Side.COLS, mask),
-        Pulse(BLOCKS, counts, UP, DOWN),
-        Pulse(BLOCKS, torch.tensor(2), replace(UP, volts=volts), DOWN, cycles=3, alternate=True),
-        Pulse(BLOCKS, counts[:1], replace(UP, volts=row_volts), replace(DOWN, gate=volts + 1.0)),
-        outer(6),
-        ramp("set from a start tensor, back", 3),
-        replace(ramp("set by gate", 4), shape=Shape(volts, 1e-6, 0.0)),
-        replace(ramp("reset by volts", 3), sign=torch.tensor([-1], dtype=torch.int8)),
-        ramp("sweep traced", 3),
-    ]
-
-
-def test_slices_by_time_change_nothing(twins):
-    whole, lowered = twins(("Read", "ReadCells", "Pulse", "Outer", "Ramp", "Wait"), SLOW)
-    for op in long_ops():
-        (a,), (b,) = whole.execute([op]), lowered.execute([op])
-        same_outcome(a, b, atol=1e-16)
-        same_chip(whole, lowered)
-        assert lowered.notes[f"{type(op).__name__}: cut into slices"] > 0
-
-
-def test_no_slice_is_longer_than_it_may_be_unless_it_is_atomic(twins, mocker):
-    _, lowered = twins(("Read", "ReadCells", "Pulse", "Outer", "Ramp", "Wait"), SLOW)
-    sent: list[Op] = []
-    execute = lowered.inner.execute
-
-    def spy(ops: Sequence[Op]) -> list[Outcome]:
-        sent.extend(ops)
-        return execute(ops)
-
-    mocker.patch.object(lowered.inner, "execute", spy)
-    lowered.execute(long_ops())
-    assert len(sent) > 20
-    assert all(cost(op, lowered.spec).seconds <= 0.01 or halves(op) is None for op in sent)
-
-
-def test_slices_by_largest_batch_change_nothing(twins):
-    whole, lowered = twins(("Read", *MINIMUM), {"abilities": {"largest_batch": 4}})
-    op = Read(BLOCKS, vectors(7, Side.COLS, batch=13), Side.COLS)
-    (a,), (b,) = whole.execute([op]), lowered.execute([op])
-    same_outcome(a, b)
-    (exact,) = lowered.execute([replace(op, volts=op.volts[:, :4])])
-    assert torch.equal(exact.value, a.value[:, :4])
-
-
-def test_a_long_wait_is_cut_and_lasts_as_long(twins):
-    _, lowered = twins(lesser=SLOW)
-    (got,) = lowered.execute([Wait(1.0)])
-    assert got.seconds == 1.0 == lowered.now()
-    assert got.value is None and lowered.notes["Wait: cut into slices"] > 10
-
-
-def test_what_cannot_be_cut_goes_as_it_is(twins):
-    _, lowered = twins(lesser=SLOW)
-    one = Blocks((0,), (0,), (0,), 2, 2)
-    (got,) = lowered.execute([Pulse(one, torch.tensor(50), UP, DOWN)])
-    assert got.seconds > 0.01 and int(got.applied.sum()) == 200
-    assert halves(Probe(("temperature",))) is None
-
-
-def test_joined_fills_in_missing_flags():
-    value = torch.ones(1, 2)
-    a = Outcome(value, None, None, 0.0, 1.0, 1, 1.0)
-    b = Outcome(value, torch.full((1, 2), 2, dtype=torch.uint8), None, 1.0, 2.0, 3, 0.5)
-    whole = joined([a, b], 0)
-    assert whole.flags.tolist() == [[0, 0], [2, 2]]
-    assert (whole.began, whole.seconds, whole.events, whole.joules) == (0.0, 3.0, 4, 1.5)
-
-
-# -- refusals and faults -----------------------------------------------------------------------------------------------
 
 
 def refused(lowered: Lowering, ops: list[Op]) -> str:
@@ -384,9 +196,6 @@ def test_a_fault_names_the_operation_of_the_whole_list(twins, after, index):
     assert caught.value.index == index == len(caught.value.done)
     assert [o.seconds for o in caught.value.done[:2]] == [1.0, 2.0][:index]
     assert int(caught.value.doubt.sum()) == 120
-
-
-# -- half-selects, restoring -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

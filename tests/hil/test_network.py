@@ -123,15 +123,15 @@ def test_ports_add_before_the_bias_and_activation(deployed):
 def test_a_fan_is_a_baseline_and_separate_forward_passes(deployed, mocker):
     network, _ = deployed((7, 6, 5, 3))
     x = inputs(4, 7)
-    ports = [
-        ("layer1", 0.3 * inputs(4, 6)), ("layer1", 0.1 * inputs(1, 6)),
-        ("layer2", lambda seen: 0.2 * seen[:, :5]), ("layer3", 0.5 * inputs(4, 3)),
+    branches = [
+        {"layer2": lambda seen: 0.2 * seen[:, :5]}, {"layer1": 0.3 * inputs(4, 6)}, {"layer1": 0.1 * inputs(1, 6)},
+        {"layer3": 0.5 * inputs(4, 3)}, {"layer1": 0.2 * inputs(1, 6), "layer3": lambda seen: seen[:, :3]},
     ]  # fmt: skip
     baseline = network(x)
-    separate = [network(x, {name: port}) for name, port in ports]
+    separate = [network(x, ports) for ports in branches]
     network(x)
     sent = mocker.spy(network.backend, "execute")
-    fan = network.fan(x, ports)
+    fan = network.fan(x, branches)
     assert sent.call_count == 3
     torch.testing.assert_close(fan.outs, torch.stack([baseline, *separate]), rtol=1e-9, atol=1e-9)
     for layer in network.layers:
@@ -143,10 +143,16 @@ def test_a_fan_without_ports_is_a_forward_pass(deployed):
     torch.testing.assert_close(network.fan(inputs(4, 7), []).outs[0], network(inputs(4, 7)))
 
 
-def test_ports_out_of_order_are_refused(deployed):
-    network, _ = deployed((7, 6, 3))
-    with pytest.raises(UsageError, match="order of the network's layers"):
-        network.fan(inputs(1, 7), [("layer2", torch.zeros(3)), ("layer1", torch.zeros(6))])
+def test_without_a_baseline_only_the_branches_are_measured_to_the_end(deployed, mocker):
+    network, _ = deployed((7, 6, 5, 3))
+    x = inputs(4, 7)
+    branches = [{"layer1": 0.3 * inputs(1, 6)}, {"layer2": 0.2 * inputs(1, 5), "layer3": inputs(1, 3)}]
+    separate = torch.stack([network(x, ports) for ports in branches])
+    sent = mocker.spy(network.backend, "execute")
+    fan = network.fan(x, branches, baseline=False)
+    torch.testing.assert_close(fan.outs, separate, rtol=1e-9, atol=1e-9)
+    assert [call.args[0][0].volts.shape[1] for call in sent.call_args_list] == [4, 8, 8]
+    assert set(fan.inputs) == {"layer1", "layer2"}
 
 
 def test_losses_are_float64_per_sample_and_branch(deployed):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hil.contract import Blocks, Pulse, Ramp, ReadCells
-from hil.errors import ProgramFailed
+from hil.errors import LimitExceeded, ProgramFailed
 from hil.lab.guard import Guard
 from hil.lowering import Lowering
 from hil.program import ByPulses, ByRamps, CellState, program
@@ -159,3 +159,31 @@ def test_ramps_stop_at_the_jump_rule(quiet_board, spec_of, whole, mocker):
     program(board, "test", whole(board.spec), targets((4, 6, 5)), replace(RAMPS, jump=3e-6, allowed=1.0))
     ramps = [op for call in sent.call_args_list for op in call.args[0] if isinstance(op, Ramp)]
     assert {op.stop.jump for op in ramps} == {3e-6, float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("value", "key"), [(9e-6, "siemens_low"), (211e-6, "siemens_high"), (float("nan"), "siemens_high")]
+)
+def test_a_target_outside_the_window_of_the_board_is_refused(quiet_board, spec_of, value, key):
+    spec = replace(spec_of(), where={f"limits.{key}": "board.yaml:7"})
+    board = quiet_board(spec)
+    blocks = Blocks((1,), (2,), (1,), 2, 2)
+    target = torch.tensor([[[10e-6, 210e-6], [value, 100e-6]]])  # the ends are float32, and inside
+    before = board.snapshot()
+    with pytest.raises(LimitExceeded, match=r"target conductance .*\(kernel 1, row 3, column 1\), set in board.yaml:7"):
+        program(board, "test", blocks, target, PULSES)
+    assert all(torch.equal(before[name], now) for name, now in board.snapshot().items())
+    others = torch.tensor([[[True, True], [False, True]]])
+    report = program(board, "test", blocks, target, replace(PULSES, allowed=1.0), mask=others)
+    assert report.count(CellState.LEFT) == 1 and int(report.pulses.sum()) > 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"window": 0.0}, {"rounds": 0}, {"averages": 0}, {"confirm": 0}, {"allowed": 1.5}, {"give_up": 0}]
+)
+def test_a_method_that_makes_no_sense_is_refused(change):
+    for method in (PULSES, RAMPS):
+        with pytest.raises(ValueError, match=f"{next(iter(change))} must"):
+            replace(method, **change)
+    with pytest.raises(ValueError, match="gate_low 3 V lies above gate_high 2 V"):
+        replace(RAMPS, gate_low=3.0)

@@ -1,15 +1,17 @@
-"""A small run on a board that a test can make fail, and that can be a chip: it stays what it is when it is closed."""
+"""What tests of the lab share: boards with every limit set, and a small run on a board that a test can make fail."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hil.contract import BoardSpec, Op, Outcome, SafeReport
+from hil.contract import Bias, BoardSpec, Op, Outcome, SafeReport
 from hil.lab.job import Job, RunResult
 from hil.lab.ledger import Ledger
 from hil.protocol import StepRecord
@@ -34,6 +36,34 @@ XOR: dict[str, Any] = {
     "evaluate_every": 10,
     "checkpoint_every": 10,
 }  # fmt: skip
+
+
+GATED: dict[str, Any] = {
+    "line_volts": 2.5, "read_cell_volts": 0.3, "read_array_volts": 0.2, "write_volts": 1.5, "form_volts": 1.9,
+    "gate_volts": 2.2, "gate_step": 0.3, "slew": 0.2, "cell_amps": 1e-4, "form_amps": 2e-4, "line_amps": 3e-4,
+    "pulse_seconds": 1e-3, "forming": "once", "pulses_per_run": 20, "pulses_per_life": 30,
+}  # fmt: skip
+
+
+PASSIVE: dict[str, Any] = GATED | {"gate_volts": None, "gate_step": None, "half_select_volts": 0.6}
+
+
+def where(spec: BoardSpec) -> BoardSpec:
+    """The spec with a place for each key, as a board file gives it."""
+    parts = ("limits", "reading", "writing")
+    keys = [f"{part}.{item.name}" for part in parts for item in dataclasses.fields(getattr(spec, part))]
+    return replace(spec, where={key: f"board.yaml:{line}" for line, key in enumerate(keys, 1)})
+
+
+@pytest.fixture(scope="session")
+def gated(spec_of: Callable[..., BoardSpec]) -> BoardSpec:
+    return where(spec_of(limits=GATED, writing={"biases": (Bias.FLOAT, Bias.GROUND)}))
+
+
+@pytest.fixture(scope="session")
+def passive(spec_of: Callable[..., BoardSpec]) -> BoardSpec:
+    source = {"compliance": "source", "compliance_low": 1e-6, "compliance_high": 5e-4, "biases": tuple(Bias)}
+    return where(spec_of(selector="passive", limits=PASSIVE, writing=source))
 
 
 class Bench:

@@ -51,7 +51,7 @@ def test_a_split_loses_nothing_and_keeps_labels_with_samples(count: int, share: 
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(count=st.integers(1, 40), size=st.integers(1, 45), seed=st.integers(0, 99), epoch=st.integers(0, 5))
 def test_an_epoch_shows_each_sample_at_most_once(count: int, size: int, seed: int, epoch: int) -> None:
-    whole = Batch(torch.arange(count).float()[:, None], torch.arange(count))
+    whole = Batch(torch.arange(count).float()[:, None] / count, torch.arange(count))
     samples = Samples(whole, whole, count, "cross_entropy", size, seed)
     per_epoch = max(count // size, 1)
     numbers = range(epoch * per_epoch, (epoch + 1) * per_epoch)
@@ -67,7 +67,7 @@ def test_epochs_are_shuffled_anew() -> None:
     assert not torch.equal(samples.batch(0).y, samples.batch(2).y)
 
 
-@pytest.mark.parametrize("wrong", [{"batch": 0}, {"test": 0.0}, {"test": 1.0}])
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"test": 0.0}, {"test": 1.0}, {"split_seed": -1}])
 def test_wrong_settings_of_digits(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         Digits(**wrong)  # pyright: ignore[reportArgumentType]
@@ -77,3 +77,12 @@ def test_wrong_settings_of_digits(wrong: dict[str, float]) -> None:
 def test_wrong_settings_of_xor(batch: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 4"):
         Xor(batch=batch)
+
+
+@pytest.mark.parametrize("wrong", [1.001, -1.001, float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_inputs_above_the_read_voltage_are_refused(part: str, wrong: float) -> None:
+    fine = Batch(torch.tensor([[-1.0, 1.0]]), torch.tensor([0]))
+    parts = {"train": fine, "test": fine, part: Batch(torch.tensor([[0.0, wrong]]), torch.tensor([0]))}
+    with pytest.raises(ValueError, match=f"{part} inputs must lie between -1 and 1"):
+        Samples(parts["train"], parts["test"], 2, "cross_entropy", 1, 0)

@@ -98,14 +98,38 @@ def small_model(seed: int) -> nn.Sequential:
 def bench(quiet_board, noisy_board, spec_of) -> Callable[..., Bench]:
     """``bench(noisy=False, limits={...}, seed=0)``: a 2-4-3 network on a tiny board, weights as the chip starts."""
 
-    def build(*, noisy: bool = False, limits: dict[str, Any] | None = None, seed: int = 0) -> Bench:
+    def build(
+        *, noisy: bool = False, limits: dict[str, Any] | None = None, seed: int = 0, backward: Any = None
+    ) -> Bench:
         sim = (noisy_board if noisy else quiet_board)(spec_of(limits=limits), seed=seed)
         tap, stop = Tap(sim), StopToken()
         guard = Guard(tap, stop=stop)
         mapping = usual_mapping(sim.spec, w_max=2.0)
-        return Bench(sim, tap, guard, stop, place_model(small_model(seed), Lowering(guard), mapping=mapping))
+        network = place_model(small_model(seed), Lowering(guard), mapping=mapping, backward=backward)
+        return Bench(sim, tap, guard, stop, network)
 
     return build
+
+
+@pytest.fixture
+def ideal(quiet_board) -> Network:
+    """A 3-5-4 network in float64 on a board without noise, its weights as the chip starts."""
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)).double()
+    source = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for number in (0, 2):
+            bias = model[number].bias
+            bias.copy_(torch.rand(bias.shape, generator=source) - 0.5)
+    board = quiet_board(seed=4)
+    return place_model(model, Lowering(board), mapping=usual_mapping(board.spec, w_max=3.0))
+
+
+@pytest.fixture
+def samples() -> Batch:
+    """Seven samples for ``ideal``."""
+    source = torch.Generator().manual_seed(1)
+    x = 2 * torch.rand(7, 3, generator=source, dtype=torch.float64) - 1
+    return Batch(x, torch.arange(7) % 4)
 
 
 @pytest.fixture(scope="session")

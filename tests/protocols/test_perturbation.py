@@ -3,74 +3,26 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from dense import change_cells, digital, exact_gradients, outputs
 from torch import nn
 from torch.nn import functional as F
 
-from hil.contract import Blocks
 from hil.deployment import place_model
 from hil.lowering import Lowering
 from hil.mapping import usual_mapping
+from hil.network import Fan
 from protocols.core.draws import generator
 from protocols.core.mgd import amplitude
+from protocols.measuring import Measuring
 from protocols.parts import Batch, Key
-from protocols.perturbation import NodePerturbation, WeightPerturbation, finite_change, shadow
+from protocols.perturbation import NodePerturbation, WeightPerturbation, shadow
 from protocols.rules import SignedPulses
 from protocols.training import Training
 from protocols.transforms import Momentum, Residual, Sgd
-
-
-def digital(network):
-    """(weights, bias) of each layer as its cells make them now; the board must be noise-free and in float64."""
-    chip = network.backend.inner.chip
-    layers = []
-    for layer in network.layers:
-        matrix = layer.matrices["W"]
-        layers.append((matrix.weights(chip.tiles(matrix.blocks)), layer.bias.detach().double()))
-    return layers
-
-
-def outputs(layers, x):
-    (w1, b1), (w2, b2) = layers
-    return torch.tanh(x @ w1.T + b1) @ w2.T + b2
-
-
-@pytest.fixture
-def ideal(quiet_board):
-    """A 3-5-4 network in float64 on a board without noise, its weights as the chip starts."""
-    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)).double()
-    source = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for layer in (model[0], model[2]):
-            layer.bias.copy_(torch.rand(layer.bias.shape, generator=source) - 0.5)
-    board = quiet_board(seed=4)
-    return place_model(model, Lowering(board), mapping=usual_mapping(board.spec, w_max=3.0))
-
-
-@pytest.fixture
-def samples():
-    source = torch.Generator().manual_seed(1)
-    x = 2 * torch.rand(7, 3, generator=source, dtype=torch.float64) - 1
-    return Batch(x, torch.arange(7) % 4)
-
-
-def cells_of(blocks: Blocks, t: int):
-    rows, cols = (
-        slice(blocks.row[t], blocks.row[t] + blocks.n_rows),
-        slice(blocks.col[t], blocks.col[t] + blocks.n_cols),
-    )
-    return blocks.kernel[t], rows, cols
-
-
-def change_cells(network, layer, weights):
-    """Moves the cells of a layer so that its weights change by ``weights``; half on either cell of a pair."""
-    matrix, chip = layer.matrices["W"], network.backend.inner.chip
-    moved = matrix.spread(weights) * matrix.polarity * (layer.mapping.scale / 2)
-    for t in range(len(matrix.blocks)):
-        chip.state["g"][cells_of(matrix.blocks, t)] += moved[t]
-    chip.version += 1
 
 
 def test_the_board_multiplies_with_the_weights_its_cells_make(ideal, samples):
@@ -81,7 +33,7 @@ def test_the_board_multiplies_with_the_weights_its_cells_make(ideal, samples):
 def test_a_digital_shadow_equals_a_real_change_of_weights_and_bias(ideal, samples, number):
     layer = ideal.layers[number]
     parameters = 0.05 * torch.randn(layer.n_out, layer.n_in + 1, generator=generator(0, "t", 0), dtype=torch.float64)
-    fan = ideal.fan(samples.x, [(layer.name, shadow(parameters))])
+    fan = ideal.fan(samples.x, [{layer.name: shadow(parameters)}])
     torch.testing.assert_close(fan.outs[0], ideal(samples.x).detach())
     change_cells(ideal, layer, parameters[:, :-1])
     with torch.no_grad():
@@ -91,16 +43,10 @@ def test_a_digital_shadow_equals_a_real_change_of_weights_and_bias(ideal, sample
     assert float((real - fan.outs[0]).abs().max()) > 1e-2
 
 
-def exact_gradients(network, samples):
-    layers = [(w.requires_grad_(), b.requires_grad_()) for w, b in digital(network)]
-    leaves = [leaf for pair in layers for leaf in pair]
-    return torch.autograd.grad(F.cross_entropy(outputs(layers, samples.x), samples.y), leaves)
-
-
 @pytest.mark.parametrize("source", [NodePerturbation(norm=1e-3), WeightPerturbation(norm=1e-3)], ids=["node", "weight"])
 def test_estimates_of_a_source_average_to_the_gradient(ideal, samples, source):
     """Within four standard errors of the mean in every layer, with the normalisation of one slot undone."""
-    draws = [source.estimate(ideal, samples, Key(0, step), 1).layers for step in range(600)]
+    draws = [source.estimate(ideal, samples, Key(0, step, step), 1, {}).layers for step in range(600)]
     exact = exact_gradients(ideal, samples)
     for number, layer in enumerate(ideal.layers):
         count = layer.n_out if isinstance(source, NodePerturbation) else layer.n_out * (layer.n_in + 1)
@@ -114,7 +60,7 @@ def test_estimates_of_a_source_average_to_the_gradient(ideal, samples, source):
 
 
 def test_the_factors_of_node_perturbation_make_its_dense_gradient(ideal, samples):
-    for layer in NodePerturbation().estimate(ideal, samples, Key(0, 0), 1).layers.values():
+    for layer in NodePerturbation().estimate(ideal, samples, Key(0, 0), 1, {}).layers.values():
         assert layer.factors is not None
         x, e = layer.factors
         torch.testing.assert_close(torch.einsum("bo,bi->oi", e, x) / 7, layer.weights)
@@ -122,7 +68,7 @@ def test_the_factors_of_node_perturbation_make_its_dense_gradient(ideal, samples
 
 
 def test_the_loss_is_the_baseline_and_not_a_perturbed_branch(ideal, samples):
-    estimate = NodePerturbation(norm=5.0).estimate(ideal, samples, Key(0, 0), 1)
+    estimate = NodePerturbation(norm=5.0).estimate(ideal, samples, Key(0, 0), 1, {})
     out = outputs(digital(ideal), samples.x)
     assert estimate.loss == pytest.approx(float(F.cross_entropy(out, samples.y)))
     assert estimate.correct == pytest.approx(float((out.argmax(1) == samples.y).double().mean()))
@@ -135,15 +81,15 @@ def test_layers_of_equal_shape_get_different_codes(quiet_board):
     network = place_model(model, Lowering(board), mapping=usual_mapping(board.spec))
     x, alike = torch.rand(3, 4, dtype=torch.float64), 0
     for step in range(12):
-        layers = NodePerturbation().estimate(network, Batch(x, torch.arange(3)), Key(0, step), 1).layers
+        layers = NodePerturbation().estimate(network, Batch(x, torch.arange(3)), Key(0, step, step), 1, {}).layers
         first, second = (layers[name].bias.sign() for name in ("layer1", "layer2"))
         alike += torch.equal(first, second) or torch.equal(first, -second)
     assert alike < 6
 
 
 def test_a_clip_bounds_what_one_sample_can_say(ideal, samples):
-    loud = NodePerturbation(norm=4.0).estimate(ideal, samples, Key(0, 0), 1)
-    clipped = NodePerturbation(norm=4.0, clip=0.01).estimate(ideal, samples, Key(0, 0), 1)
+    loud = NodePerturbation(norm=4.0).estimate(ideal, samples, Key(0, 0), 1, {})
+    clipped = NodePerturbation(norm=4.0, clip=0.01).estimate(ideal, samples, Key(0, 0), 1, {})
     bound = 0.01 / amplitude(4.0, 5) / math.sqrt(5)
     largest = [float(e.layers["layer1"].factors[1].abs().max()) for e in (loud, clipped)]
     assert largest[0] > 2 * bound
@@ -152,8 +98,15 @@ def test_a_clip_bounds_what_one_sample_can_say(ideal, samples):
 
 def test_a_cost_that_is_not_finite_says_nothing():
     nan, inf = float("nan"), float("inf")
-    perturbed, baseline = torch.tensor([nan, inf, 2.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, inf])
-    assert finite_change(perturbed, baseline).tolist() == [0.0, 0.0, 1.0, 0.0]
+    outs = torch.tensor([[1.0, 1.0, 1.0, inf], [nan, inf, 2.0, 1.0]]).unsqueeze(-1)
+    network = SimpleNamespace(
+        fan=lambda x, branches, baseline: Fan(outs, {}),
+        loss=lambda out, y: out.squeeze(-1).double(),
+        correct=lambda out, y: torch.ones(4),
+    )
+    batch = Batch(torch.zeros(4, 1), torch.zeros(4))
+    measured = Measuring().measure(network, batch, [{}], Key(0, 0), {})
+    assert measured.changes.tolist() == [[0.0, 0.0, 1.0, 0.0]]
 
 
 @pytest.mark.parametrize("source", [NodePerturbation(), WeightPerturbation()], ids=["node", "weight"])

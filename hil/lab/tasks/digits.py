@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from hil.lab.tasks.samples import Samples, split
+from hil.lab.tasks.samples import Samples, check_least, check_share, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,9 @@ class Digits:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}")
-        if not 0 < self.test < 1:
-            raise ValueError(f"test must lie between 0 and 1, got {self.test}")
+        check_least(self, 1, "batch")
+        check_least(self, 0, "split_seed")
+        check_share(self.test)
 
     def load(self, seed: int) -> Samples:
         """See ``TaskConfig``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from hil.protocol import Batch
 @dataclass(slots=True)
 class Samples:
     """A data set, split.
+
+    Inputs never exceed 1 in magnitude: an input of 1 is driven with the full read voltage, and the guard refuses more.
 
     Args:
         train: samples to learn from.
@@ -33,6 +36,18 @@ class Samples:
     size: int
     seed: int
     _epoch: tuple[int, Tensor] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, part in (("train", self.train), ("test", self.test)):
+            if not bool((part.x.abs() <= 1).all()):
+                raise ValueError(f"{name} inputs must lie between -1 and 1, or they exceed the read voltage")
+
+    def digest(self) -> str:
+        """A fingerprint of all samples; a run goes on only with the data it began with."""
+        found = hashlib.blake2b(digest_size=16)
+        for part in (self.train.x, self.train.y, self.test.x, self.test.y):
+            found.update(part.contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def correct(self, out: Tensor, y: Tensor) -> Tensor:
         """Which samples are right, bool [batch]; see ``hil.network.is_correct``."""
@@ -61,6 +76,27 @@ class TaskConfig(Protocol):
     def load(self, seed: int) -> Samples:
         """Reads or makes the samples; ``seed`` draws the batches, never the split."""
         ...
+
+
+def check_least(task: object, least: int, *names: str) -> None:
+    """Refuses settings of a task that are below the least value they may have.
+
+    Raises:
+        ValueError: with the name of the setting.
+    """
+    for name in names:
+        if getattr(task, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(task, name)}")
+
+
+def check_share(test: float) -> None:
+    """Refuses a share of test samples that leaves none to test with, or none to learn from.
+
+    Raises:
+        ValueError: with the name of the setting.
+    """
+    if not 0 < test < 1:
+        raise ValueError(f"test must lie between 0 and 1, got {test}")
 
 
 def split(x: Tensor, y: Tensor, share: float, seed: int) -> tuple[Batch, Batch]:
