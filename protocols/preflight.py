@@ -27,7 +27,7 @@ WANTED = 3.0
 """The change of the cost should be this many times its noise."""
 LARGEST = 1.0
 """Perturbations above this length leave the part of the cost that is nearly straight."""
-_REPEATS, _NOTHING = 32, 1e-9
+_REPEATS, _NOTHING = 100, 1e-9
 """Measurements of the noise, and a perturbation that changes nothing."""
 
 
@@ -98,25 +98,39 @@ def preflight(network: Network, source: Perturbing, batch: Batch, seed: int, slo
     # over whole periods no baseline and one that is kept are the same, and a part of a period needs one
     kept = replace(source, baseline="once") if source.baseline == "none" else source
     unbiased = replace(kept, normalised=False)
-    nothing = replace(unbiased, norm=_NOTHING)
-    seen = _estimates(network, unbiased, batch, seed, slots)
-    still = _estimates(network, nothing, batch, seed, _REPEATS)
-    noise = {name: _change(still, nothing, groups[name], n) for name, n in counts.items()}
-    found = {name: _change(seen, unbiased, groups[name], n) for name, n in counts.items()}
-    change = {name: math.sqrt(max(value**2 - noise[name] ** 2, 0.0)) for name, value in found.items()}
-    # a change that drowns in its noise says only that it is smaller: assume half the noise
-    lifts = [WANTED * noise[n] / max(change[n], noise[n] / 2) for n in groups if noise[n] > 0]
+
+    def measured(norm: float, repeats: int) -> tuple[list[Estimate], dict[str, float]]:
+        source = replace(unbiased, norm=norm)
+        seen = _estimates(network, source, batch, seed, repeats)
+        return seen, {name: _change(seen, source, groups[name], n) for name, n in counts.items()}
+
+    _, noise = measured(_NOTHING, _REPEATS)
+    seen, found = measured(source.norm, slots)
+    change = _without_noise(found, noise)
+    proposed, there = source.norm, change
+    while (lift := _lift(there, noise)) > 1 and proposed < LARGEST:
+        proposed = min(LARGEST, proposed * max(lift, 1.1))
+        there = _without_noise(measured(proposed, _REPEATS)[1], noise)  # a weak change was only a guess
     exact = _digital(network, batch)
     return Preflight(
         cost_noise=_cost_noise(network, source, batch),
         change=change,
         noise=noise,
         norm=source.norm,
-        proposed=max(source.norm, min(LARGEST, source.norm * max(1.0, *lifts))) if lifts else source.norm,
+        proposed=proposed,
         angles={name: _angle(seen, exact, members) for name, members in groups.items()},
         expected={name: math.degrees(math.acos(1 / source.code.spread(n, slots))) for name, n in counts.items()},
         slots=slots,
     )
+
+
+def _without_noise(found: Mapping[str, float], noise: Mapping[str, float]) -> dict[str, float]:
+    return {name: math.sqrt(max(value**2 - noise[name] ** 2, 0.0)) for name, value in found.items()}
+
+
+def _lift(change: Mapping[str, float], noise: Mapping[str, float]) -> float:
+    """By what a perturbation is to grow; a change that drowns in its noise is taken for half of it."""
+    return max(WANTED * noise[n] / max(c, noise[n] / 2) if noise[n] > 0 else 0.0 for n, c in change.items())
 
 
 def _groups(network: Network, source: Perturbing) -> dict[str, list[str]]:

@@ -1,8 +1,8 @@
 """Weight perturbation by real pulses: the cells themselves are moved, measured and moved back.
 
 Every step writes to every cell twice. On memristors that is wear, so it needs an explicit budget. Where cells do not
-return exactly, what is left of a perturbation stays on the chip: that is the method's own noise, and the reason to
-prefer the digital shadow.
+return exactly, what is left of a perturbation stays on the chip: noise, and with soft bounds a pull towards the
+symmetric point in every step. That is the reason to prefer the digital shadow.
 
 Reference: McCaughan et al. 2023, APL Machine Learning 1, 026118.
 """

@@ -2,8 +2,9 @@
 
 import torch
 
+from hil.program import ByPulses
 from protocols.parts import Key, zeros
-from protocols.rules import SignedPulses, cell_counts
+from protocols.rules import SignedPulses, SignThreshold, WriteVerify, cell_counts
 
 
 def weights(on):
@@ -76,3 +77,56 @@ def test_more_pulses_than_allowed_are_held_and_reported(bench):
     numbers = SignedPulses(most=5).write(on.network, change, Key(0, 0))
     assert numbers == {"pulsed_cells": 2.0, "held_weights": 1.0}
     assert on.guard.ledger.pulses == 5
+
+
+# -- one pulse by sign -------------------------------------------------------------------------------------------------
+
+
+def test_sign_and_threshold_send_one_pulse_or_none(bench):
+    on = bench()
+    change = zeros(on.network)
+    change["layer1"][:] = torch.tensor([[0.5, -0.5], [0.1, -0.1], [0.11, 0.0], [-7.0, 0.05]])
+    numbers = SignThreshold(above=0.1).write(on.network, change, Key(0, 0))
+    assert numbers == {"pulsed_cells": 4.0} and on.guard.ledger.pulses == 4
+    before, after = weights(bench())[0], weights(on)[0]
+    wanted = torch.tensor([[1, -1], [0, 0], [1, 0], [-1, 0]])
+    assert torch.equal((after - before).sign().long(), wanted)
+
+
+def test_without_a_threshold_every_change_counts_and_nothing_is_nothing(bench):
+    on = bench()
+    assert SignThreshold(above=0.0).write(on.network, zeros(on.network), Key(0, 0)) == {"pulsed_cells": 0.0}
+    assert on.tap.lists == []
+
+
+# -- write-verify ------------------------------------------------------------------------------------------------------
+
+METHOD = ByPulses(window=2e-6, rounds=40)
+
+
+def test_write_verify_brings_weights_to_where_they_were_wanted(bench):
+    on, change = bench(), None
+    change, before = zeros(on.network), weights(on)
+    change["layer1"][0, 1], change["layer2"][2, 3], change["layer2"][1, 0] = 0.4, -0.3, 0.05
+    numbers = WriteVerify(above=0.1, method=METHOD).write(on.network, change, Key(0, 0))
+    assert numbers["missed_cells"] == 0 and numbers["held_cells"] == 0 and numbers["pulsed_cells"] == 4
+    change["layer2"][1, 0] = 0.0  # below the threshold
+    tolerance = 2 * METHOD.window / on.network.layers[0].mapping.scale
+    for layer, old, new in zip(on.network.layers, before, weights(on), strict=True):
+        assert float((new - old - change[layer.name]).abs().max()) <= tolerance
+        assert bool(((new - old)[change[layer.name] == 0] == 0).all())
+
+
+def test_cells_at_the_end_of_the_window_are_held_and_stuck_ones_reported(bench):
+    """Neither ends the run, even if every cell of the update is one of them."""
+    on, change = bench(), None
+    change = zeros(on.network)
+    change["layer1"][0, 0] = 50.0
+    numbers = WriteVerify(method=ByPulses(window=1e-9, rounds=2)).write(on.network, change, Key(0, 0))
+    assert numbers == {"pulsed_cells": 2.0, "missed_cells": 2.0, "held_cells": 2.0}
+
+
+def test_nothing_above_the_threshold_is_not_even_read(bench):
+    on = bench()
+    numbers = WriteVerify(above=0.1, method=METHOD).write(on.network, zeros(on.network), Key(0, 0))
+    assert on.tap.lists == [] and set(numbers.values()) == {0.0}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from protocols.filters import Adam, Decay, LowPass, Threshold, UpdateNoise
 from protocols.parts import Key, zeros
 from protocols.transforms import Clip, Momentum, Residual, Sgd, StochasticRounding
 
@@ -82,3 +83,63 @@ def test_stochastic_rounding_draws_anew_for_every_step_and_layer(network):
     draws = [StochasticRounding().apply(half, {}, network, Key(0, step))["layer2"] for step in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+# -- filters -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_adam_is_torch_s_adam(network, corrected):
+    """Step by step; without the correction the first steps are too long by the known factor."""
+    adam, eta = Adam(beta1=0.8, beta2=0.9, corrected=corrected), 0.1
+    memory, own = adam.start(network), torch.zeros(4, 2)
+    leaf = torch.zeros(4, 2, requires_grad=True)
+    theirs = torch.optim.Adam([leaf], lr=eta, betas=(0.8, 0.9))
+    for step in range(6):
+        gradients = zeros(network)
+        gradients["layer1"] = torch.randn(4, 2, generator=torch.Generator().manual_seed(step))
+        moved = Sgd(eta=eta).apply(adam.apply(gradients, memory, network, KEY), {}, network, KEY)["layer1"]
+        before, leaf.grad = leaf.detach().clone(), gradients["layer1"]
+        theirs.step()
+        factor = 1.0 if corrected else (1 - 0.8 ** (step + 1)) / (1 - 0.9 ** (step + 1)) ** 0.5
+        torch.testing.assert_close(moved, factor * (leaf.detach() - before), rtol=1e-4, atol=1e-6)
+        own += moved
+    assert bool(own.any())
+
+
+def test_a_low_pass_follows_a_step_with_its_time_constant(network, change):
+    low = LowPass(tau=9.0)
+    memory = low.start(network)
+    for step in range(1, 30):
+        sent = low.apply(change, memory, network, KEY)
+        torch.testing.assert_close(sent["layer1"], (1 - 0.9**step) * change["layer1"])
+
+
+def test_decay_halves(network, change):
+    for step, factor in ((0, 1.0), (10, 0.5), (20, 0.25)):
+        sent = Decay(halving=10.0).apply(change, {}, network, Key(0, step))
+        torch.testing.assert_close(sent["layer2"], factor * change["layer2"])
+
+
+def test_update_noise_is_drawn_for_every_weight_and_step_and_leaves_biases(network, change):
+    draws = [UpdateNoise(std=0.1).apply(change, {}, network, Key(3, step)) for step in range(200)]
+    noise = torch.stack([torch.cat([(d[n] - change[n]).flatten() for n in ("layer1", "layer2")]) for d in draws])
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.05)
+    correlation = torch.corrcoef(noise.T) - torch.eye(20)
+    assert float(correlation.abs().max()) < 4.5 / 200**0.5  # one common draw would make it 1
+    torch.testing.assert_close(draws[0]["layer1.bias"], change["layer1.bias"], rtol=0, atol=0)
+    assert torch.equal(draws[5]["layer1"], UpdateNoise(std=0.1).apply(change, {}, network, Key(3, 5))["layer1"])
+
+
+def test_a_threshold_keeps_small_changes_back_until_they_are_worth_a_write(network, change):
+    threshold, total = Threshold(above=0.3), zeros(network)
+    memory = threshold.start(network)
+    for _ in range(40):
+        sent = threshold.apply(change, memory, network, KEY)
+        for layer in network.layers:
+            value = sent[layer.name]
+            assert bool(((value == 0) | (value.abs() > 0.3)).all())
+            assert float(memory[layer.name].abs().max()) <= 0.3
+            total[layer.name] += value
+        torch.testing.assert_close(sent["layer1.bias"], change["layer1.bias"], rtol=0, atol=0)
+    torch.testing.assert_close(total["layer1"] + memory["layer1"], 40 * change["layer1"], rtol=1e-4, atol=1e-5)
