@@ -10,7 +10,7 @@ from typing import Any
 
 from hil.errors import HilError, UsageError
 from hil.lab import checkpoint as checkpoints
-from hil.lab import runs, tables
+from hil.lab import figures, runs, tables
 from hil.lab.build import Plan
 from hil.lab.job import Observer, RunResult, Silent
 from hil.lab.record import Record
@@ -225,7 +225,7 @@ def _write(comparison: Comparison) -> None:
 
 def figure(comparison: Comparison) -> bytes:
     """Test accuracy against steps and against lab time, PNG."""
-    page = tables.canvas(9.6, 3.8)
+    page = figures.canvas(9.6, 3.8)
     left, right = page.subplots(1, 2, sharey=True)
     longest = max((point.lab_seconds for entry in comparison.entries for point in entry.curve), default=0.0)
     unit, name = (3600.0, "h") if longest > 2 * 3600 else (60.0, "min") if longest > 120 else (1.0, "s")
@@ -242,4 +242,4 @@ def figure(comparison: Comparison) -> bytes:
     for axes in (left, right):
         tables.tidy(axes)
     left.legend(frameon=False, fontsize=8)
-    return tables.png(page)
+    return figures.png(page)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from hil.errors import HilError
 from hil.lab import checkpoint as checkpoints
 from hil.lab import config
+from hil.lab.figures import canvas, png
 from hil.lab.record import Record, StepRow
 from hil.units import duration
 
@@ -145,7 +145,7 @@ def _figure(png: bytes, caption: str) -> str:
 
 
 def _training(steps: list[StepRow], accuracy: list[tuple[int, float]]) -> bytes:
-    figure = _canvas(9.6, 3.4)
+    figure = canvas(9.6, 3.4)
     left, right = figure.subplots(1, 2)
     at, loss = np.array([row.step for row in steps]), np.array([row.loss for row in steps])
     left.plot(at, loss, color=_GREY, lw=0.5, alpha=0.7)
@@ -160,7 +160,7 @@ def _training(steps: list[StepRow], accuracy: list[tuple[int, float]]) -> bytes:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e6e9ee", lw=0.6)
-    return _png(figure)
+    return png(figure)
 
 
 def _chip(board: dict[str, Tensor]) -> bytes:
@@ -169,7 +169,7 @@ def _chip(board: dict[str, Tensor]) -> bytes:
         maps.append(("conductance, µS", 1e6 * board["chip.g"].double().numpy(), "viridis"))
     if "wear.run" in board:
         maps.append(("pulses in this run", board["wear.run"].double().numpy(), "magma"))
-    figure = _canvas(9.6, 2.9)
+    figure = canvas(9.6, 2.9)
     for axis, (title, cells, colours) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
         top = float(np.percentile(cells, 99.5)) or 1.0  # a few shorts would hide everything else
         image = axis.imshow(_mosaic(cells), cmap=colours, vmin=0.0, vmax=top, interpolation="nearest", aspect="equal")
@@ -177,7 +177,7 @@ def _chip(board: dict[str, Tensor]) -> bytes:
         axis.set_axis_off()
         beyond = "max" if cells.max() > top else "neither"
         figure.colorbar(image, ax=axis, fraction=0.025, pad=0.01, extend=beyond)
-    return _png(figure)
+    return png(figure)
 
 
 def _mosaic(cells: np.ndarray[Any, Any], gap: int = 1) -> np.ndarray[Any, Any]:
@@ -190,22 +190,6 @@ def _mosaic(cells: np.ndarray[Any, Any], gap: int = 1) -> np.ndarray[Any, Any]:
         r, c = divmod(k, across)
         page[r * (rows + gap) : r * (rows + gap) + rows, c * (cols + gap) : c * (cols + gap) + cols] = cells[k]
     return page
-
-
-def _canvas(width: float, height: float) -> Any:
-    """A figure that needs no display and no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Any) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=130)
-    return data.getvalue()
 
 
 # -- what the folder holds ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import UsageError
-from hil.lab import tables
+from hil.lab import figures, tables
 from protocols.studies.study import Series, Study, Table
 
 ROOT = Path("runs")
@@ -195,7 +195,7 @@ def _text(table: Table) -> list[str]:
 
 def figure(study: Study) -> bytes:
     """The figure of a study, PNG: measured curves in colour, laws dashed, published numbers as open marks."""
-    page = tables.canvas(8.4, 4.6)
+    page = figures.canvas(8.4, 4.6)
     axes = page.subplots()
     _draw(axes, [line for line in study.series if line.kind != "published"], tables.COLOURS)
     _draw(axes, [line for line in study.series if line.kind == "published"], (tables.GREY,))
@@ -205,7 +205,7 @@ def figure(study: Study) -> bytes:
     axes.set_title(study.title, loc="left", fontsize=10)
     tables.tidy(axes)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return tables.png(page)
+    return figures.png(page)
 
 
 def _draw(axes: Any, lines: Sequence[Series], colours: Sequence[str]) -> None:

@@ -88,24 +88,7 @@ def write(path: Path, data: bytes | str) -> Path:
     return path
 
 
-def canvas(width: float, height: float) -> Any:
-    """A figure of a size in inches that needs no display and no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def tidy(axes: Any) -> None:
     """The look of the house: no box, a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e9ee", lw=0.6)
-
-
-def png(figure: Any) -> bytes:
-    """A figure as a PNG picture."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=130)
-    return data.getvalue()
