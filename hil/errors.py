@@ -228,6 +228,89 @@ class BoardMissing(HilError):
 
 
 @dataclass(eq=False)
+class LinkTimeout(HilError):
+    """A board did not answer in time.
+
+    Args:
+        url: the link.
+        waited_for: what was expected, in words.
+        elapsed: s waited.
+        got: bytes that did arrive.
+    """
+
+    url: str
+    waited_for: str
+    elapsed: float
+    got: int = 0
+    exit_code: ClassVar[int] = 3
+
+    def __str__(self) -> str:
+        part = f"only {self.got} bytes came" if self.got else "nothing came"
+        return (
+            f"{self.url}: no {self.waited_for} after {engineering(self.elapsed, 's')} ({part}); look at power, cable and "
+            "settings of the link"
+        )
+
+
+@dataclass(eq=False)
+class LinkLost(HilError):
+    """The other end of a link is gone, or cannot be reached."""
+
+    url: str
+    problem: str
+    exit_code: ClassVar[int] = 3
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.problem}"
+
+
+@dataclass(eq=False)
+class WireError(HilError):
+    """A board sent something that its wire protocol does not allow.
+
+    Args:
+        url: the link.
+        problem: what was seen and what was expected; foreign text in it is escaped and cut.
+    """
+
+    url: str
+    problem: str
+    exit_code: ClassVar[int] = 3
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.problem}"
+
+
+@dataclass(eq=False)
+class BoardInUse(HilError):
+    """Another program owns the board.
+
+    Args:
+        board: serial number or device.
+        pid: process that owns it; 0 when it is not known.
+        host: its machine.
+        user: its user.
+        run: its run.
+        since: when it began, as text.
+    """
+
+    board: str
+    pid: int
+    host: str
+    user: str
+    run: str
+    since: str
+    exit_code: ClassVar[int] = 3
+
+    def __str__(self) -> str:
+        run = f", run {self.run}" if self.run else ""
+        return (
+            f"board {self.board} is in use by process {self.pid} of {self.user} on {self.host}{run}, since {self.since}; "
+            "wait for its end, or end it"
+        )
+
+
+@dataclass(eq=False)
 class ProgramFailed(HilError):
     """Write-verify left more cells outside their window than allowed."""
 

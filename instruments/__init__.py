@@ -1,1 +1,1 @@
-"""Bytes on a wire: links, drivers and the virtual board. The first drivers come with the real links."""
+"""Bytes on a wire: links, wire protocols, drivers, and the shell of the virtual board."""

@@ -1,0 +1,1 @@
+"""The framed reference wire protocol and its driver."""

@@ -1,0 +1,1 @@
+"""Boards and instruments that speak SCPI, and the text layer they share."""

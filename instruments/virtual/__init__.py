@@ -1,0 +1,1 @@
+"""The virtual board: a shell that gives any backend the wire of a real board."""
