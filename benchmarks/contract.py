@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from hil.contract import Blocks, BoardSpec, Op, Outcome, Read, SafeReport, Side
-from hil.lab.build import read_board
 from hil.lab.guard import Guard
+from hil.lab.opening import read_board
 from hil.lab.record import Record
 from hil.protocol import StepRecord
 from sim_backend.board import SimBoard

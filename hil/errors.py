@@ -247,8 +247,8 @@ class LinkTimeout(HilError):
     def __str__(self) -> str:
         part = f"only {self.got} bytes came" if self.got else "nothing came"
         return (
-            f"{self.url}: no {self.waited_for} after {engineering(self.elapsed, 's')} ({part}); look at power, cable and "
-            "settings of the link"
+            f"{self.url}: no {self.waited_for} after {engineering(self.elapsed, 's')} ({part}); "
+            "look at power, cable and settings of the link"
         )
 
 
@@ -305,8 +305,8 @@ class BoardInUse(HilError):
     def __str__(self) -> str:
         run = f", run {self.run}" if self.run else ""
         return (
-            f"board {self.board} is in use by process {self.pid} of {self.user} on {self.host}{run}, since {self.since}; "
-            "wait for its end, or end it"
+            f"board {self.board} is in use by process {self.pid} of {self.user} on {self.host}{run}, "
+            f"since {self.since}; wait for its end, or end it"
         )
 
 

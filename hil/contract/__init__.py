@@ -39,6 +39,7 @@ from hil.contract.spec import (
 from hil.contract.spec import (
     Writing as WritingSpec,
 )
+from hil.contract.traffic import Linked, Traffic
 
 __all__ = [
     "Abilities",
@@ -52,6 +53,7 @@ __all__ = [
     "Identity",
     "Kind",
     "Limits",
+    "Linked",
     "Op",
     "Outcome",
     "Outer",
@@ -69,6 +71,7 @@ __all__ = [
     "Side",
     "Stop",
     "Timing",
+    "Traffic",
     "Wait",
     "Writing",
     "WritingSpec",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,18 @@ from torch import nn
 from hil.activations import defective, identity
 from hil.contract import Backend
 from hil.deployment import place_model, set_biases, write_weights
-from hil.errors import ConfigError, UsageError
-from hil.lab import config
+from hil.errors import UsageError
+from hil.lab.boardfile import ADDRESSES, BoardFile
 from hil.lab.config import Loaded
 from hil.lab.guard import Audit, Guard
 from hil.lab.job import Job
+from hil.lab.opening import dtype_of, open_backend, read_board
 from hil.lab.runfile import (
-    BoardFile,
     ChipConfig,
     GlorotWeights,
     NetworkConfig,
     ProgressiveWeights,
     RunConfig,
-    SimulatedBoard,
     TighterLimits,
     TwinConfig,
     tightened,
@@ -41,7 +40,6 @@ from hil.program import Method
 from hil.twin import MatrixTwin, TwinBackward
 from protocols.core.draws import generator
 from protocols.progressive import Progressive
-from sim_backend.board import SimBoard
 
 _MODULES: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
@@ -65,14 +63,14 @@ class Plan:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the run depends on, as plain values; ``board`` in the run file is only a path and is left out."""
+        """What the run depends on, as plain values; where files and boards are is left out."""
         identity, cells = self.board.value.spec.identity, self.board.value.spec.cells
         return {
             "run": {key: value for key, value in self.run.plain.items() if key != "board"},
-            "board": dict(self.board.plain),
+            "board": {key: value for key, value in self.board.plain.items() if key not in ADDRESSES},
             "serial": identity.serial,
             "cells": list(cells),
-            "dtype": self.board.value.simulator.dtype,
+            "dtype": dtype_of(self.board.value),
         }
 
 
@@ -87,7 +85,7 @@ def open_board(
     """Opens a board, guarded.
 
     Args:
-        board: path of a board file, or its content.
+        board: path of a board file, its content, or the URL of a board.
         seed: seed of a simulated board whose file names none.
         limits: limits tighter than the board's.
         stop: a stop token; looked at before every list.
@@ -98,22 +96,12 @@ def open_board(
 
     Raises:
         ConfigError: the board file cannot be used.
-        BoardMissing: the board cannot be reached.
+        BoardMissing: another board answers than the file names.
+        BoardInUse: another program owns the board.
+        LinkTimeout: nobody answers.
+        LinkLost: the board cannot be reached.
     """
     return _open(read_board(board), seed, limits or TighterLimits(), where={}, stop=stop, audit=audit)
-
-
-def read_board(board: str | Path | Mapping[str, Any], beside: Path | None = None) -> Loaded[BoardFile]:
-    """Reads a board file; every field of its spec knows the line it came from."""
-    if isinstance(board, Mapping):
-        loaded = config.from_mapping(dict(board), SimulatedBoard)
-    else:
-        if "://" in str(board):
-            raise ConfigError.at(str(board), "board", "boards behind a link come with the drivers; give a board file")
-        loaded = config.load(config.find(board, beside), SimulatedBoard)
-    where = {key.removeprefix("spec."): at for key, at in loaded.where.items() if key.startswith("spec.")}
-    spec = replace(loaded.value.spec, where=where)
-    return replace(loaded, value=replace(loaded.value, spec=spec))
 
 
 def _open(
@@ -124,9 +112,11 @@ def _open(
     where: Mapping[str, str],
     stop: StopToken | None,
     audit: Audit | None,
+    run: str = "",
 ) -> Lowering:
-    spec = tightened(board.value.spec, limits, where)
-    return Lowering(Guard(SimBoard(spec, board.value.simulator, seed), stop=stop, audit=audit))
+    spec, stop = tightened(board.value.spec, limits, where), stop or StopToken()
+    opened = open_backend(board, spec, seed, stop, run)
+    return Lowering(Guard(opened.backend, opened.wear, stop, audit))
 
 
 def guard_of(backend: Backend) -> Guard:
@@ -210,7 +200,7 @@ def build_job(
     run = plan.run.value
     torch.set_num_threads(run.threads)
     samples = run.task.load(run.seed)  # bad data are refused before a board is touched
-    backend = _open(plan.board, run.seed, run.limits, where=plan.run.where, stop=stop, audit=audit)
+    backend = _open(plan.board, run.seed, run.limits, where=plan.run.where, stop=stop, audit=audit, run=run.name)
     opened(guard_of(backend))
     method = run.network.program if program else None
     return Job(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hil.errors import HilError
-from hil.lab import cli_studies
+from hil.lab import cli_boards, cli_studies
 from hil.lab.telling import Json, Settings, discard_stdout, observer, tell
 
 if TYPE_CHECKING:
@@ -79,22 +79,6 @@ def report(folder: RunFolder) -> None:
 
 
 @app.command()
-def safe(board: Annotated[str, typer.Argument(metavar="BOARD", help="A board file.")]) -> None:
-    """Switches every output of a board off, and says whether that could be confirmed."""
-    from hil.lab.build import open_board
-    from hil.lab.signals import signals
-    from hil.lab.stop import StopToken
-
-    with signals(StopToken(), lambda text: None):  # nothing comes between a board and its safe state
-        backend = open_board(board)
-        found = backend.make_safe()
-        backend.close()
-    typer.echo(f"{backend.spec.identity.name}: {found}")
-    if not found.confirmed:
-        raise typer.Exit(3)
-
-
-@app.command()
 def doctor() -> None:
     """Looks at the installation and says what would go wrong."""
     from hil.lab.doctor import examine
@@ -112,9 +96,10 @@ def schema(
 ) -> None:
     """Prints the JSON schema of run files or board files, for completion in editors."""
     from hil.lab import config as configuration
-    from hil.lab.runfile import RunConfig, SimulatedBoard
+    from hil.lab.boardfile import BoardFile
+    from hil.lab.runfile import RunConfig
 
-    kinds: dict[str, Any] = {"run": RunConfig, "board": SimulatedBoard}
+    kinds: dict[str, Any] = {"run": RunConfig, "board": BoardFile}
     if kind not in kinds:
         raise typer.BadParameter(f"{kind!r} is neither run nor board")
     typer.echo(json.dumps(configuration.json_schema(kinds[kind]), indent=1))
@@ -143,6 +128,7 @@ def _finish(result: RunResult, as_json: bool) -> None:
         raise typer.Exit(result.exit_code)
 
 
+cli_boards.register(app)
 cli_studies.register(app)
 
 

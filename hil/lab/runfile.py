@@ -1,6 +1,6 @@
-"""Run files and board files: the schemas of everything a technician writes in YAML.
+"""Run files: the schemas of what a technician writes about a run.
 
-Together with ``build`` and ``cli`` this is the one place that knows the configuration classes of all rooms.
+Together with ``boardfile``, ``build`` and ``cli`` this is the one place that knows the configuration of all rooms.
 """
 
 from __future__ import annotations
@@ -18,28 +18,7 @@ from hil.program import ByPulses, ByRamps
 from hil.units import Seconds, Volts, engineering
 from protocols.baselines import Software
 from protocols.training import Training
-from sim_backend.config import SimulatorConfig
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedBoard:
-    """A board file of a simulated board.
-
-    Args:
-        spec: what the board is; the same as for a real one.
-        simulator: its physics.
-    """
-
-    kind: Literal["simulated"] = "simulated"
-    spec: BoardSpec
-    simulator: SimulatorConfig
-
-    def __post_init__(self) -> None:
-        if self.spec.geometry.selector == "gated" and self.simulator.gate_threshold is None:
-            raise ValueError("simulator needs a gate_threshold, since the array is gated")
-
-
-BoardFile = SimulatedBoard
 MOST_THREADS = 64
 """A run file that asks for a hundred thousand makes torch crash."""
 

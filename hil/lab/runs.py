@@ -19,11 +19,12 @@ from typing import Any, cast
 from hil.errors import CheckpointError, StorageError, UsageError
 from hil.lab import checkpoint as checkpoints
 from hil.lab import config
-from hil.lab.build import Plan, build_job, read_board, software_accuracy
+from hil.lab.build import Plan, build_job, software_accuracy
 from hil.lab.checkpoint import Checkpoint
 from hil.lab.claim import LOCK, claimed
 from hil.lab.guard import Guard
 from hil.lab.job import Job, Observer, RunResult, Silent
+from hil.lab.opening import read_board
 from hil.lab.plain import printable
 from hil.lab.readback import compare
 from hil.lab.record import Record

@@ -43,7 +43,13 @@ class Link(Protocol):
         ...
 
     def drain(self, quiet: float = 0.0) -> int:
-        """Throws away what has arrived, until the line was silent for ``quiet`` seconds; gives the number of bytes."""
+        """Throws away what has arrived, until the line was silent for ``quiet`` seconds; gives the number of bytes.
+
+        A line that never falls silent is given up a second later.
+
+        Raises:
+            LinkLost: the other end is gone.
+        """
         ...
 
     def close(self) -> None:

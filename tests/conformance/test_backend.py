@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from framed_boards import framed
 
 from hil.contract import (
     Backend,
@@ -39,11 +40,11 @@ from hil.lowering import Lowering
 from hil.usual import usual_pulse, usual_sense
 
 Build = Callable[..., Any]
+GRID = {"volts_step": 1e-3, "ranges": (Range(negative=2e-4, positive=2e-4, step=1e-7),)}
 
 
 def _minimum(spec_of: Build, noisy: Build) -> Backend:
-    grid = {"volts_step": 1e-3, "pairs": False, "ranges": (Range(negative=2e-4, positive=2e-4, step=1e-7),)}
-    return Lowering(Guard(noisy(spec_of(ops=("ReadCells", "Pulse", "Wait"), reading=grid))))
+    return Lowering(Guard(noisy(spec_of(ops=("ReadCells", "Pulse", "Wait"), reading=GRID | {"pairs": False}))))
 
 
 BACKENDS: dict[str, Callable[[Build, Build, Build], Backend]] = {
@@ -53,6 +54,8 @@ BACKENDS: dict[str, Callable[[Build, Build, Build], Backend]] = {
     "passive, guarded": lambda spec_of, quiet, noisy: Lowering(Guard(noisy(spec_of(selector="passive")))),
     "guarded": lambda spec_of, quiet, noisy: Lowering(Guard(noisy())),
     "minimum board": lambda spec_of, quiet, noisy: _minimum(spec_of, noisy),
+    "framed driver": lambda spec_of, quiet, noisy: framed(noisy(spec_of(reading=GRID))),
+    "framed, guarded": lambda spec_of, quiet, noisy: Lowering(Guard(framed(noisy()))),
 }
 
 

@@ -141,7 +141,7 @@ class Simulated(Board):
 def bench(mocker: Any) -> Bench:
     """The bench that all runs of a test open their boards on."""
     bench = Bench()
-    mocker.patch("hil.lab.build.SimBoard", bench.open)
+    mocker.patch("hil.lab.opening.SimBoard", bench.open)
     mocker.patch("hil.lab.report.write_report")  # has its own tests, and takes longer than these runs
     return bench
 

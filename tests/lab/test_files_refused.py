@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hil.errors import ConfigError
-from hil.lab.build import read_board
+from hil.lab.opening import read_board
 from hil.lab.runs import read_plan
 
 DAFFODIL = Path(__file__).parents[2] / "config" / "boards" / "daffodil.yaml"

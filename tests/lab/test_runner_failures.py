@@ -19,7 +19,7 @@ from hil.lab.stop import StopToken
 
 
 def test_a_board_that_cannot_be_opened(bench: Any, xor: Content, mocker: Any, tmp_path: Path) -> None:
-    mocker.patch("hil.lab.build.SimBoard", side_effect=BoardMissing("daffodil", "nothing answers at /dev/ttyUSB0"))
+    mocker.patch("hil.lab.opening.SimBoard", side_effect=BoardMissing("daffodil", "nothing answers at /dev/ttyUSB0"))
     result = runs.run(xor(), out=tmp_path / "a")
     assert (result.status, result.exit_code) == ("failed", 3)
     assert result.error == "board daffodil: nothing answers at /dev/ttyUSB0"
