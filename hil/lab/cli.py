@@ -47,11 +47,15 @@ def run(
 
 
 @app.command()
-def resume(folder: RunFolder, as_json: Json = False) -> None:
+def resume(
+    folder: RunFolder,
+    board: Annotated[str | None, typer.Option(help="The URL of the run's board, where it has another now.")] = None,
+    as_json: Json = False,
+) -> None:
     """Goes on with a run from its last checkpoint."""
     from hil.lab import runs
 
-    _finish(runs.resume(folder, observer=observer(as_json)), as_json)
+    _finish(runs.resume(folder, url=board, observer=observer(as_json)), as_json)
 
 
 @app.command()
@@ -118,6 +122,8 @@ def _finish(result: RunResult, as_json: bool) -> None:
         lines.append(f"test accuracy {100 * result.test_accuracy:.1f} %{beside}")
         hours = result.lab_seconds / 3600
         lines.append(f"on the real board: {f'{hours:.1f} h' if hours >= 0.05 else duration(result.lab_seconds)}")
+    if result.link is not None:
+        lines.append(f"link: {result.link}")
     lines.append(f"board: {result.safe}")
     lines.append(f"report: {result.run_dir / 'report.html'}")
     if result.status in ("stopped", "aborted") or result.exit_code in (3, 6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from typing import Any
@@ -18,7 +19,7 @@ from instruments.session import Session
 
 
 def described(url: str) -> dict[str, Any]:
-    """What the framed board behind a URL says it is, as plain values of a board file's ``spec``.
+    """What the framed board behind a URL says it is: plain values of a board file, ``spec`` and maybe ``simulator``.
 
     Raises:
         LinkTimeout: nobody answers.
@@ -31,6 +32,28 @@ def described(url: str) -> dict[str, Any]:
         try:
             identify(session)
             return describe(session)
+        finally:
+            session.close()
+
+
+def round_trip(url: str, tries: int = 5) -> float:
+    """The shortest time of a question to the framed board behind a URL and its answer, s; only its identity is asked.
+
+    Raises:
+        LinkTimeout: nobody answers.
+        BoardInUse: another program holds the line.
+    """
+    from instruments.framed.introduction import identify
+
+    def once(session: Session) -> float:
+        started = time.monotonic()
+        identify(session)
+        return time.monotonic() - started
+
+    with device_lock(url) or nullcontext():
+        session = Session(open_link(url))
+        try:
+            return min(once(session) for _ in range(tries))
         finally:
             session.close()
 

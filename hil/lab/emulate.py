@@ -78,8 +78,10 @@ def _personality(name: str, board: Loaded[BoardFile], seed: int, settings: Shell
 def framed_core(board: Loaded[BoardFile], seed: int, *, in_real_time: bool = False) -> FramedBoardCore:
     """The core of a framed virtual board."""
     spec: Any = board.plain["spec"]
-    described = {**spec, "abilities": {**spec.get("abilities", {}), **ABILITIES}}
-    return FramedBoardCore(_inside(board.value, seed, board.value.spec), described, in_real_time=in_real_time)
+    said: dict[str, Any] = {"spec": {**spec, "abilities": {**spec.get("abilities", {}), **ABILITIES}}}
+    if "simulator" in board.plain:
+        said["simulator"] = board.plain["simulator"]
+    return FramedBoardCore(_inside(board.value, seed, board.value.spec), said, in_real_time=in_real_time)
 
 
 def _bench(board: BoardFile, seed: int) -> dict[str, Personality]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from hil.contract import Linked, Traffic
+from hil.lab.boardfile import FramedBoardFile
 from hil.lab.build import Plan, build_job
+from hil.lab.dryrun import dry
 from hil.lab.guard import Guard
-from hil.lab.ledger import Ledger
 from hil.lab.stop import StopToken
 from hil.units import duration
 from protocols.perturbation import NodePerturbation, WeightPerturbation
@@ -32,6 +35,7 @@ class Forecast:
         abort_seconds: longest time until an abort takes effect, s.
         loss_first: mean cost of the first step.
         loss_last: mean cost of the last step tried.
+        link: what goes over the link, and what bounds the run; None for a board without one.
         preflight: what a look at the perturbation found; None for sources that do not perturb.
     """
 
@@ -48,6 +52,7 @@ class Forecast:
     loss_first: float
     loss_last: float
     preflight: Preflight | None = None
+    link: Traffic | None = None
 
     @property
     def within_budget(self) -> bool:
@@ -65,8 +70,18 @@ class Forecast:
             f"pulses a cell   {self.pulses_per_cell:,} at most, {budget} the budget of {self.pulses_allowed:,}",
             f"lab time        {duration(self.lab_seconds)}, of which {duration(self.setup_seconds)} set-up",
             f"abort           takes effect within {duration(self.abort_seconds)}",
+            *(self._link_lines(self.link) if self.link else ()),
             f"cost            {self.loss_first:.3f} at the first step, {self.loss_last:.3f} after {STEPS} steps",
             *(self.preflight.lines() if self.preflight else ()),
+        ]
+
+    def _link_lines(self, link: Traffic) -> list[str]:
+        parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in link.bounds.items())
+        frames, each = link.messages / self.steps, link.bytes / self.steps
+        unknown = "" if link.round_trip else " (round trip not known: give spec.timing.round_trip)"
+        return [
+            f"link            {frames:.1f} frames and {each:,.0f} bytes a step",
+            f"bound by        {link.bound_by}: {parts}{unknown}",
         ]
 
 
@@ -77,19 +92,19 @@ def forecast(plan: Plan) -> Forecast:
         HilError: the run cannot begin; the same error the run itself would end with.
     """
     guards: list[Guard] = []
-    job = build_job(plan, StopToken(), None, guards.append)
+    job = build_job(replace(plan, board=dry(plan.board)), StopToken(), None, guards.append)
     try:
         job.network(job.samples.test.x)
-        setup, worn = _totals(job.guard.ledger), job.guard.wear.run.clone()
+        setup, worn = _totals(job.guard), job.guard.wear.run.clone()
         state = job.protocol.init(job.network, job.seed)
         losses: list[float] = []
         tried = min(STEPS, job.steps)
         for _ in range(tried):
             state, record = job.protocol.step(state, job.network, job.samples.batch(job.protocol.batch_of(state.step)))
             losses.append(record.loss)
-        stepped = _totals(job.guard.ledger)
+        stepped = _totals(job.guard)
         job.network(job.samples.test.x)
-        looked = _totals(job.guard.ledger)
+        looked = _totals(job.guard)
         source, first = plan.run.value.protocol.source, job.samples.batch(0)
         perturbs = isinstance(source, NodePerturbation | WeightPerturbation)
         look = preflight(job.network, source, first, job.seed) if perturbs else None
@@ -118,8 +133,29 @@ def forecast(plan: Plan) -> Forecast:
         loss_first=losses[0],
         loss_last=losses[-1],
         preflight=look,
+        link=_link(plan, whole),
     )
 
 
-def _totals(ledger: Ledger) -> dict[str, float | int]:
-    return ledger.as_dict()
+def _totals(guard: Guard) -> dict[str, float | int]:
+    board = guard.board
+    over_link = {"messages": 0, "bytes": 0, "board_seconds": 0.0}
+    if isinstance(board, Linked):
+        traffic = board.traffic()
+        over_link = {name: getattr(traffic, name) for name in over_link}
+    return {**guard.ledger.as_dict(), **over_link}
+
+
+def _link(plan: Plan, whole: Callable[[str], float]) -> Traffic | None:
+    """What goes over the link of a framed board; a round trip is measured only where the run file names an address."""
+    board = plan.board.value
+    if not isinstance(board, FramedBoardFile):
+        return None
+    from hil.lab.drivers import round_trip
+    from instruments.links.url import bytes_per_second, parse
+
+    named = "://" in plan.run.value.board
+    timing = board.spec.timing
+    rate = timing.bytes_per_second or bytes_per_second(parse(board.url))
+    once = round_trip(board.url) if named else timing.round_trip
+    return Traffic(round(whole("messages")), round(whole("bytes")), whole("board_seconds"), once, rate, True)

@@ -59,6 +59,8 @@ class RunResult:
         iterations_per_second: steps per second of wall time in this session, without evaluations and checkpoints.
         safe: what ``make_safe`` reported.
         error: why the run ended early.
+        link_fraction: share of the training time that link and board need at least; None without a link.
+        link: the same in words, with what bounds it.
     """
 
     status: str
@@ -73,12 +75,14 @@ class RunResult:
     iterations_per_second: float
     safe: str
     error: str | None = None
+    link_fraction: float | None = None
+    link: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as plain JSON values."""
         names = (
             "status", "exit_code", "steps", "test_accuracy", "software_accuracy", "reads", "pulses", "lab_seconds",
-            "iterations_per_second", "safe", "error",
+            "iterations_per_second", "safe", "error", "link_fraction", "link",
         )  # fmt: skip
         return {"run_dir": str(self.run_dir), **{name: getattr(self, name) for name in names}}
 
@@ -89,6 +93,7 @@ class RunResult:
             "status": (str,), "exit_code": (int,), "steps": (int,), "test_accuracy": (float, int, NoneType),
             "software_accuracy": (float, int, NoneType), "reads": (int,), "pulses": (int,), "lab_seconds": (float, int),
             "iterations_per_second": (float, int), "safe": (str,), "error": (str, NoneType),
+            "link_fraction": (float, int, NoneType), "link": (str, NoneType),
         }  # fmt: skip
         if any(name not in data or type(data[name]) not in allowed for name, allowed in kinds.items()):
             return None
@@ -97,7 +102,8 @@ class RunResult:
 
 def failure(error: str, exit_code: int) -> dict[str, Any]:
     """What ``as_dict`` gives, for a command that ended before there was a run."""
-    nothing = {"run_dir": None, "test_accuracy": None, "software_accuracy": None, "safe": None}
+    names = ("run_dir", "test_accuracy", "software_accuracy", "safe", "link_fraction", "link")
+    nothing: dict[str, Any] = dict.fromkeys(names)
     zero = {"steps": 0, "reads": 0, "pulses": 0, "lab_seconds": 0.0, "iterations_per_second": 0.0}
     return {"status": "failed", "exit_code": exit_code, "error": error, **nothing, **zero}
 

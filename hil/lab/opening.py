@@ -13,6 +13,7 @@ from hil.lab import config
 from hil.lab.boardfile import ArcOneBoardFile, BoardFile, FramedBoardFile, SimulatedBoard, SmuMatrixBoardFile
 from hil.lab.chipfile import ChipFile
 from hil.lab.config import Loaded
+from hil.lab.dryrun import DryBoard, open_dry
 from hil.lab.stop import StopToken
 from hil.lab.wear import Wear
 from sim_backend.board import SimBoard
@@ -64,11 +65,19 @@ def _described(url: str) -> Loaded[BoardFile]:
     """What the board behind a URL says it is; its limits are then those it names itself."""
     from hil.lab.drivers import described
 
-    return config.from_mapping({"kind": "framed", "url": url, "spec": described(url)}, _schema(), name=url)
+    said = described(url)
+    known = {key: said[key] for key in ("spec", "simulator") if key in said}
+    return config.from_mapping({"kind": "framed", "url": url, **known}, _schema(), name=url)
 
 
 def open_backend(
-    board: Loaded[BoardFile], spec: BoardSpec, seed: int, stop: StopToken, run: str, *, watched: bool = True
+    board: Loaded[BoardFile] | Loaded[DryBoard],
+    spec: BoardSpec,
+    seed: int,
+    stop: StopToken,
+    run: str,
+    *,
+    watched: bool = True,
 ) -> Opened:
     """Opens a board.
 
@@ -88,6 +97,8 @@ def open_backend(
     value = board.value
     if isinstance(value, SimulatedBoard):
         return Opened(SimBoard(spec, value.simulator, seed), Wear(spec))
+    if isinstance(value, DryBoard):
+        return Opened(open_dry(value, spec, seed), Wear(spec))
     from hil.lab import drivers
 
     keep = drivers.keeper(board.plain) if watched else drivers.no_keeper

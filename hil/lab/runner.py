@@ -18,6 +18,7 @@ from hil.lab.checkpoint import Checkpoint
 from hil.lab.guard import Guard
 from hil.lab.job import Job, Observer, RunResult
 from hil.lab.ledger import Ledger
+from hil.lab.linkuse import LinkUse, LinkWatch
 from hil.lab.readback import carry_wear, distance, read_network, restore
 from hil.lab.record import SETUP_STEP, Record, StepRow
 from hil.lab.states import Machine, RunState
@@ -68,6 +69,7 @@ class Runner:
         self._accuracy: float | None = None
         self._seconds = 0.0
         self._session_steps = 0
+        self._link: LinkUse | None = None
 
     def conduct(self) -> RunResult:
         """Runs to the end and gives the result; errors of the kind ``HilError`` become part of it.
@@ -103,6 +105,7 @@ class Runner:
         """Does the remaining steps; False when the operator stopped it before the last."""
         state = self._begin(job)
         self.desk.observer.begin(job, state.step)
+        watch = LinkWatch(job.guard.board)
         saved = state.step
         while state.step < job.steps and not self._stopping():
             state = self._one_step(job, state)
@@ -111,6 +114,9 @@ class Runner:
                 saved = state.step
         if saved != state.step:
             self._save(job, state)
+        self._link = watch.use(self._session_steps)
+        if self._link is not None:
+            self._event("link", str(self._link))
         return state.step >= job.steps
 
     def _one_step(self, job: Job, state: State) -> State:
@@ -273,6 +279,8 @@ class Runner:
             iterations_per_second=self._session_steps / self._seconds if self._seconds > 0 else 0.0,
             safe=safe,
             error="; ".join(texts) or None,
+            link_fraction=None if self._link is None else self._link.fraction,
+            link=None if self._link is None else str(self._link),
         )
 
 

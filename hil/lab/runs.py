@@ -24,7 +24,7 @@ from hil.lab.checkpoint import Checkpoint
 from hil.lab.claim import LOCK, claimed
 from hil.lab.guard import Guard
 from hil.lab.job import Job, Observer, RunResult, Silent
-from hil.lab.opening import read_board
+from hil.lab.opening import moved, read_board
 from hil.lab.plain import printable
 from hil.lab.readback import compare
 from hil.lab.record import Record
@@ -101,11 +101,19 @@ def run(
         return _conduct(plan, record, None, observer or Silent(), stop or StopToken())
 
 
-def resume(folder: str | Path, *, observer: Observer | None = None, stop: StopToken | None = None) -> RunResult:
+def resume(
+    folder: str | Path, *, url: str | None = None, observer: Observer | None = None, stop: StopToken | None = None
+) -> RunResult:
     """Goes on with a run from its last checkpoint; a run that is done is left as it is.
 
     On a simulator the rows after the checkpoint are dropped and the run is bit-identical to an unbroken one. On a chip
     no row is dropped: the run goes on from what is on the chip, and its distance to what was saved is shown.
+
+    Args:
+        folder: the run's folder.
+        url: where its board is now; None for where it was.
+        observer: who watches.
+        stop: a stop token, to end the run from another thread.
 
     Raises:
         CheckpointError: the folder is no run, or its checkpoint is damaged.
@@ -114,6 +122,8 @@ def resume(folder: str | Path, *, observer: Observer | None = None, stop: StopTo
     """
     folder, observer = Path(folder), observer or Silent()
     plan = read_folder(folder)
+    if url is not None:
+        plan = replace(plan, board=moved(plan.board, url))
     with claimed(folder):
         newest = checkpoints.latest(folder)
         saved = None if newest is None else checkpoints.read(newest)

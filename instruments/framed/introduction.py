@@ -41,7 +41,7 @@ def identify(session: Session, patience: Patience | None = None) -> Identity:
 
 
 def describe(session: Session, patience: Patience | None = None) -> dict[str, Any]:
-    """Asks a board for its spec, as plain values of a board file; they are as good as the board is.
+    """Asks a board what it is: ``spec`` and maybe ``simulator`` of a board file, as plain values, as good as the board.
 
     Raises:
         LinkTimeout: it does not answer.

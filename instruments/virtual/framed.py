@@ -54,7 +54,7 @@ class FramedBoardCore:
 
     Args:
         backend: what carries operations out.
-        description: the board's spec as plain values, as in a board file.
+        description: what the board says it is: ``spec`` and maybe ``simulator`` of a board file, as plain values.
         in_real_time: whoever drives the board lets device time pass.
     """
 
