@@ -29,7 +29,7 @@ from hil.lab import config
 from sim_backend.board import SimBoard
 from sim_backend.config import SimulatorConfig
 from sim_backend.faults import Faults
-from sim_backend.soft_bounds import SoftBounds
+from sim_backend.laws.soft_bounds import SoftBounds
 
 BOARDS = Path(__file__).parent.parent / "config" / "boards"
 ALL_OPS = ("Read", "ReadCells", "Pulse", "Outer", "Ramp", "Wait", "Probe")
@@ -42,6 +42,11 @@ class BoardFile:
     kind: Literal["simulated"]
     spec: BoardSpec
     simulator: SimulatorConfig
+
+
+def pytest_addoption(parser: Any) -> None:
+    """Adds ``--board URL``: the battery of tests/conformance then runs on that board."""
+    parser.addoption("--board", default=None, help="URL or file of a board on which tests marked hardware run")
 
 
 def pytest_configure() -> None:

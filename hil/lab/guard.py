@@ -72,7 +72,7 @@ class Guard:
             LimitExceeded: something in the list is above a limit; nothing was sent.
             InvalidOperation: something in the list is not well formed; nothing was sent.
             LimitBreached: a reading passed a current limit; the list was carried out.
-            Aborted: the operator ended the run; nothing was sent.
+            Aborted: the operator ended the run; nothing was sent, or a driver ended the list in the middle.
             BoardFault: the board failed in the middle.
         """
         self.stop.check()
@@ -83,6 +83,7 @@ class Guard:
             outcomes = self.board.execute(sent)
         except BoardFault as fault:
             self._book_fault(number, sent, fault)
+            self.stop.check()  # a driver ends a list with a fault when the operator aborts
             raise
         if len(outcomes) != len(sent):
             text = f"it gave {len(outcomes)} outcomes for {len(sent)} operations"

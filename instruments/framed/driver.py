@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-import torch
 from torch import Tensor
 
 from hil.contract import BoardSpec, Op, Outcome, SafeReport, Traffic, lacking
-from hil.contract.indexing import cell_index
-from hil.contract.ops import Writing
 from hil.errors import (
     BoardFault,
     BoardMissing,
     HilError,
-    InvalidOperation,
     LinkLost,
     LinkTimeout,
     Unsupported,
@@ -25,22 +22,24 @@ from hil.errors import (
 )
 from instruments.framed.frame import Frame, Opcode, Status
 from instruments.framed.heartbeat import Heartbeat
-from instruments.framed.introduction import identify
-from instruments.framed.messages import Hello, Welcome, decoded_safe, read_tensors, read_time, write_tensors
+from instruments.framed.introduction import made_safe, meet_again
+from instruments.framed.lists import Part, in_doubt, longest, packed
+from instruments.framed.messages import Hello, Welcome, read_tensors, read_time, write_tensors
 from instruments.framed.requests import Patience, Requests, said
 from instruments.framed.stream import Stream
 from instruments.links.link import Link
 from instruments.session import Session
 from instruments.wire.buffer import PayloadError, Reader, Writer
-from instruments.wire.operations import write_op
 from instruments.wire.outcomes import read_outcomes
 
-FRAME_BYTES = 1 << 18
-"""Payload that one frame is filled up to; more operations go into the next."""
 SAFE_TRIES = 3
 PINGS = 3
+PULSE = 0.5
+"""s; a waiting host lets the board hear from it this often, or three times within the watchdog's time."""
+RESTORING = 60.0
+"""s; the longest that a virtual board may take to put a state back."""
+LOOK = "look at the board, then open it again"
 UNREADABLE = SafeReport({"board": "unreadable"}, confirmed=False)
-_U16 = struct.Struct("<H")
 
 
 class FramedBoard:
@@ -73,7 +72,9 @@ class FramedBoard:
     ) -> None:
         self._spec = spec
         self._session = session
-        self._requests = Requests(session, patience, wants_abort)
+        rate = bytes_per_second or spec.timing.bytes_per_second
+        pulse = min(PULSE, watchdog / 3) if watchdog > 0 else math.inf
+        self._requests = Requests(session, patience, wants_abort, pulse=pulse, rate=rate)
         self._owner, self._watchdog = owner, watchdog
         self._reopen, self._release = reopen, release
         self._stopped = ""
@@ -81,7 +82,7 @@ class FramedBoard:
         self._step = spec.reading.volts_step
         self._welcome, self._stream = self._begin()
         self._lab, self._heard = self._welcome.now, time.monotonic()
-        self._rate, self._board_seconds = bytes_per_second, 0.0
+        self._rate, self._board_seconds = rate, 0.0
         self._round_trip = min(self._ping() for _ in range(PINGS))
         self._heartbeat = Heartbeat(self._requests, watchdog / 3) if watchdog > 0 else None
 
@@ -109,7 +110,7 @@ class FramedBoard:
             raise BoardFault(name, self._stopped)
         if not ops:
             return []
-        parts = self._packed(ops)
+        parts = packed(ops, self._spec, self._welcome.most_bytes)
         with self._session.exchange():
             return self._sent(ops, parts)
 
@@ -122,40 +123,34 @@ class FramedBoard:
         """See ``Backend``: the safe command first, then the outputs are read back."""
         if self._closed is not None:
             return self._closed
-        with self._session.exchange():
+        with self._session.exchange(), suppress(HilError):
             try:
-                return self._made_safe()
+                return made_safe(self._requests, SAFE_TRIES)
             except LinkLost:
-                try:
-                    self._reconnect()
-                    return self._made_safe()
-                except HilError:
-                    return UNREADABLE
-            except HilError:
-                return UNREADABLE
+                self._reconnect()
+                return made_safe(self._requests, SAFE_TRIES)
+        return UNREADABLE
 
     def close(self) -> None:
         """See ``Backend``."""
         if self._closed is not None:
             return
-        report = self.make_safe()
-        self._closed = report
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
         try:
-            with self._session.exchange():
-                self._requests.ask(Opcode.GOODBYE, tries=1)
-        except HilError:
-            pass  # it is safe, or nothing more can be done about it
+            self._closed = self.make_safe()
+            if self._heartbeat is not None:
+                self._heartbeat.stop()
+            if self._closed is not UNREADABLE:
+                with suppress(HilError):  # it is safe
+                    self._requests.ask(Opcode.GOODBYE, tries=1)
         finally:
+            self._closed = self._closed or UNREADABLE
             self._session.close()
             self._release()
 
     def traffic(self) -> Traffic:
         """See ``Linked``."""
-        counters, real = self._session.counters, self._welcome.in_real_time
-        total = counters.sent + counters.got
-        return Traffic(counters.messages, total, self._board_seconds, self._round_trip, self._rate, real)
+        seen, real = self._session.counters, self._welcome.in_real_time
+        return Traffic(seen.messages, seen.sent + seen.got, self._board_seconds, self._round_trip, self._rate, real)
 
     def _ping(self) -> float:
         started = time.monotonic()
@@ -182,10 +177,10 @@ class FramedBoard:
         write_tensors(out, saved)
         with self._session.exchange():
             self._renewed()
-            (frame,) = list(self._stream.carry_out(Opcode.RESTORE, [out.done()]))
-            if frame.status != Status.OK:
-                self._stream_ended = True
+            self._stream_ended = True  # unless all goes well
+            (frame,) = self._stream.carry_out(Opcode.RESTORE, [out.done()], lambda: RESTORING)
             self._heard_time(self._requests.decoded(lambda payload: read_time(Reader(payload)), frame))
+            self._stream_ended = False
 
     def _only_virtual(self) -> None:
         if not self._welcome.restorable:
@@ -193,47 +188,23 @@ class FramedBoard:
 
     # -- a list under way ------------------------------------------------------------------------------------------
 
-    def _packed(self, ops: Sequence[Op]) -> list[tuple[Sequence[Op], bytes]]:
-        """Operations and payload of each frame."""
-        parts: list[tuple[Sequence[Op], bytes]] = []
-        first, bodies, size = 0, list[bytes](), 0
-        for number, op in enumerate(ops):
-            body = self._body(op)
-            if bodies and size + len(body) > FRAME_BYTES:
-                parts.append((ops[first:number], _U16.pack(len(bodies)) + b"".join(bodies)))
-                first, bodies, size = number, [], 0
-            bodies.append(body)
-            size += len(body)
-        parts.append((ops[first:], _U16.pack(len(bodies)) + b"".join(bodies)))
-        return parts
-
-    def _body(self, op: Op) -> bytes:
-        out = Writer()
-        try:
-            write_op(out, op, self._step)
-        except (struct.error, IndexError) as error:
-            raise InvalidOperation(
-                type(op).__name__, f"it holds a number that the wire does not carry ({error})"
-            ) from None
-        body = out.done()
-        if len(body) > self._welcome.most_bytes - 64:
-            reason = (
-                f"it takes {len(body):,} bytes and a frame at most {self._welcome.most_bytes:,}; use smaller batches"
-            )
-            raise Unsupported(type(op).__name__, self._spec.identity.name, reason)
-        return body
-
-    def _sent(self, ops: Sequence[Op], parts: Sequence[tuple[Sequence[Op], bytes]]) -> list[Outcome]:
+    def _sent(self, ops: Sequence[Op], parts: Sequence[Part]) -> list[Outcome]:
         outcomes: list[Outcome] = []
+        name = self._spec.identity.name
         try:
             self._renewed()
-            answers = self._stream.carry_out(Opcode.EXECUTE, [body for _, body in parts])
+        except (LinkLost, LinkTimeout, WireError) as error:
+            raise BoardFault(name, f"{error}; nothing was sent") from error
+        self._stream_ended = True  # unless all goes well
+        try:
+            bodies = [body for _, body in parts]
+            answers = self._stream.carry_out(Opcode.EXECUTE, bodies, lambda: longest(ops, self._spec))
             for (part, _), frame in zip(parts, answers, strict=True):
                 outcomes += self._outcomes(frame, part, ops, outcomes)
         except (LinkLost, LinkTimeout, WireError) as error:
-            self._stream_ended = True
-            doubt = self._doubt(ops[len(outcomes) :])
-            raise BoardFault(self._spec.identity.name, str(error), outcomes, len(outcomes), doubt) from error
+            doubt = in_doubt(ops[len(outcomes) :], self._spec)
+            raise BoardFault(name, str(error), outcomes, len(outcomes), doubt) from error
+        self._stream_ended = False
         return outcomes
 
     def _outcomes(self, frame: Frame, part: Sequence[Op], ops: Sequence[Op], before: list[Outcome]) -> list[Outcome]:
@@ -251,29 +222,19 @@ class FramedBoard:
         self._board_seconds += sum(outcome.seconds for outcome in found)
         if frame.status == Status.OK and len(found) == len(part):
             return found
-        self._stream_ended = True
         done = before + found
         raise BoardFault(
             self._spec.identity.name, text or "it carried out a part only", done, len(done),
-            self._doubt(ops[len(done) : len(done) + 1]),
+            in_doubt(ops[len(done) : len(done) + 1], self._spec),
         )  # fmt: skip
 
     def _refused(self, frame: Frame, ops: Sequence[Op], before: list[Outcome]) -> None:
         """Ends a list of which a frame was refused, so that nothing of that frame was carried out."""
-        self._stream_ended = True
         if frame.status == Status.SAFE_STATE:
-            self._stopped = f"{said(frame)}; look at the board, then open it again"
+            self._stopped = f"{said(frame)}; {LOOK}"
             raise BoardFault(self._spec.identity.name, self._stopped, before, len(before))
-        doubt = self._doubt(ops[len(before) :]) if frame.status == Status.NO_SESSION else None
+        doubt = in_doubt(ops[len(before) :], self._spec) if frame.status == Status.NO_SESSION else None
         raise BoardFault(self._spec.identity.name, str(self._requests.refusal(frame)), before, len(before), doubt)
-
-    def _doubt(self, ops: Sequence[Op]) -> Tensor | None:
-        """Cells that writing operations may have changed, bool [K, R, C]; None for none."""
-        doubt = torch.zeros(self._spec.cells, dtype=torch.bool)
-        for op in ops:
-            if isinstance(op, Writing):
-                doubt.view(-1)[cell_index(op.blocks, *self._spec.cells[1:]).view(-1)] = True
-        return doubt if bool(doubt.any()) else None
 
     def _heard_time(self, seconds: float) -> None:
         self._lab, self._heard = seconds, time.monotonic()
@@ -285,7 +246,7 @@ class FramedBoard:
         number = secrets.randbits(63)
         welcome = self._greet(number)
         self._stream_ended = False
-        return welcome, Stream(self._requests, number, welcome.window, lambda: self._reconnect(number))
+        return welcome, Stream(self._requests, number, welcome.window, lambda: self._resume(number))
 
     def _greet(self, number: int) -> Welcome:
         payload = Hello(number, self._watchdog, self._owner).encoded()
@@ -295,38 +256,45 @@ class FramedBoard:
         return self._requests.decoded(Welcome.decoded, frame)
 
     def _renewed(self) -> None:
-        """Begins a new session after one that ended badly; frames of the old one are refused by the board."""
-        if self._stream_ended:
-            self._welcome, self._stream = self._begin()
+        """Begins a new session after one that ended badly; frames of the old one are refused by the board.
 
-    def _reconnect(self, number: int | None = None) -> int:
-        """Makes a broken line again; with a number, takes the board in that session and gives its newest token.
+        A board that somebody else, or its watchdog, has made safe in between is left alone.
+        """
+        if not self._stream_ended:
+            return
+        try:
+            status = self._requests.status()
+        except LinkLost:
+            self._reconnect()
+            status = self._requests.status()
+        if status.is_safe and status.owned:
+            self._stopped = f"it was made safe in the middle of a list, by its watchdog or another client; {LOOK}"
+            raise BoardFault(self._spec.identity.name, self._stopped)
+        self._welcome, self._stream = self._begin()
+
+    def _resume(self, number: int) -> None:
+        """Takes the board again in the same session, over a fresh line.
 
         Raises:
-            LinkLost: it cannot be made, or another board answers.
+            LinkLost: there is none.
+            WireError: another board answers, or it was reset or taken in between.
+        """
+        self._reconnect()
+        try:
+            is_known = self._greet(number).resumed
+        except BoardMissing as error:
+            raise WireError(self._session.url, error.problem) from None
+        if not is_known:
+            raise WireError(self._session.url, "the board was reset and does not remember what it has done")
+
+    def _reconnect(self) -> None:
+        """Makes a broken line again.
+
+        Raises:
+            LinkLost: it cannot be made.
+            WireError: another board answers.
         """
         if self._reopen is None:
             raise LinkLost(self._session.url, "the line broke")
-        self._session.use(self._opened_again(self._reopen))
-        self._requests.forget()
-        found = identify(self._session, self._requests.patience)
-        if found.serial != self._spec.identity.serial:
-            raise LinkLost(self._session.url, f"the line came back with another board ({found.serial})")
-        return 0 if number is None else self._greet(number).last
-
-    def _opened_again(self, reopen: Callable[[], Link]) -> Link:
-        until = time.monotonic() + self._requests.patience.timeout
-        while True:
-            try:
-                return reopen()
-            except HilError:
-                if time.monotonic() >= until:
-                    raise
-                time.sleep(0.02)
-
-    def _made_safe(self) -> SafeReport:
-        """Sends the safe command and reads the outputs back."""
-        decode, ask = self._requests.decoded, self._requests.ask
-        commanded = decode(decoded_safe, ask(Opcode.SAFE, what="safe state", tries=SAFE_TRIES))
-        seen = decode(decoded_safe, ask(Opcode.OUTPUTS, what="state of the outputs", tries=SAFE_TRIES))
-        return seen if commanded.confirmed else SafeReport(seen.outputs, confirmed=False)
+        self._requests.begin_anew()
+        meet_again(self._session, self._reopen, self._spec.identity, self._requests.patience)

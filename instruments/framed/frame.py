@@ -76,8 +76,25 @@ class Frame:
     def encoded(self) -> bytes:
         """The frame's bytes."""
         head = _HEADER.pack(MAGIC, VERSION, self.opcode, self.sequence, self.status, len(self.payload))
-        body = head + binascii.crc_hqx(head, 0xFFFF).to_bytes(2, "little") + self.payload
-        return body + _TAIL.pack(zlib.crc32(body))
+        head += binascii.crc_hqx(head, 0xFFFF).to_bytes(2, "little")
+        return b"".join((head, self.payload, _TAIL.pack(zlib.crc32(self.payload, zlib.crc32(head)))))
+
+
+def _whole(data: bytes) -> Frame | None:
+    """The frame that bytes are when they are one good frame and nothing else; the usual case, made short."""
+    end = len(data) - TAIL_BYTES
+    if end < HEADER_BYTES:
+        return None
+    magic, version, opcode, sequence, status, length, check = _CHECKED.unpack_from(data)
+    if magic != MAGIC or version != VERSION or length != end - HEADER_BYTES or length > MOST_BYTES:
+        return None
+    head = zlib.crc32(data[:HEADER_BYTES])
+    if check != binascii.crc_hqx(data[: HEADER_BYTES - 2], 0xFFFF):
+        return None
+    payload = data[HEADER_BYTES:end]
+    if zlib.crc32(payload, head).to_bytes(TAIL_BYTES, "little") != data[end:]:
+        return None
+    return Frame(opcode, sequence, payload, status)
 
 
 class Decoder:
@@ -104,27 +121,49 @@ class Decoder:
         """Whether a frame has arrived in part."""
         return bool(self._data)
 
+    @property
+    def arriving(self) -> bool:
+        """Whether a frame is arriving whose header is right; noise is hardly ever taken for one."""
+        return len(self._data) >= HEADER_BYTES
+
     def forget(self) -> None:
         """Drops what has arrived in part."""
         self.rejected += bool(self._data)
         self._data.clear()
 
+    def inner(self) -> list[Frame]:
+        """Looks for whole frames inside the one that is arriving; when there are any, it was cut and is given up."""
+        within = Decoder()
+        frames = within.feed(bytes(self._data[1:]))
+        if frames:
+            self._data = within._data
+            self.rejected += 1
+        return frames
+
     def feed(self, data: bytes) -> list[Frame]:
         """Takes bytes and gives the frames they complete."""
-        self._data += data
+        kept = self._data
+        if kept:
+            kept += data
+        elif (whole := _whole(data)) is not None:
+            return [whole]
+        stream = kept or data  # what arrives whole is not copied
         frames: list[Frame] = []
         at = 0
-        while True:
-            at, frame = self._next(at)
+        while at < len(stream):
+            at, frame = self._next(stream, at)
             if frame is None:
                 break
             frames.append(frame)
-        del self._data[:at]
+        if stream is kept:
+            del kept[:at]
+        else:
+            kept += data[at:]
         return frames
 
-    def _next(self, at: int) -> tuple[int, Frame | None]:
+    def _next(self, data: bytes | bytearray, at: int) -> tuple[int, Frame | None]:
         """The next frame from a place on, and where to go on; None when more bytes are needed."""
-        data, skipped = self._data, False
+        skipped = False
         while True:
             found = data.find(MAGIC, at)
             if found < 0:

@@ -22,6 +22,9 @@ _TIME = struct.Struct("<d")
 _COUNT = struct.Struct("<H")
 _STATES = ("off", "on", "unreadable")
 MOST_TEXT = 1 << 20
+SHORT = 200
+"""Characters of a reason."""
+LONGEST_WATCHDOG = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Hello:
         """Takes the payload apart; raises ``PayloadError``."""
         source = Reader(payload)
         session, watchdog = source.unpack(_HELLO)
+        if not 0 <= watchdog <= LONGEST_WATCHDOG:
+            raise PayloadError(f"asks for a watchdog of {watchdog:g} s, at most {LONGEST_WATCHDOG:g} s are allowed")
         return cls(session, watchdog, source.text())
 
 
@@ -64,6 +69,7 @@ class Welcome:
         restorable: it can be saved and put back.
         virtual_time: its clock moves only while it works.
         in_real_time: its work takes its time; a virtual board may only count it.
+        resumed: the board remembers this session, so that what it has handled is not carried out again.
         now: lab time, s.
     """
 
@@ -73,11 +79,12 @@ class Welcome:
     restorable: bool
     virtual_time: bool
     in_real_time: bool
+    resumed: bool
     now: float
 
     def encoded(self) -> bytes:
         """The payload."""
-        flags = self.restorable | self.virtual_time << 1 | self.in_real_time << 2
+        flags = self.restorable | self.virtual_time << 1 | self.in_real_time << 2 | self.resumed << 3
         return _WELCOME.pack(self.last, self.window, self.most_bytes, flags, self.now)
 
     @classmethod
@@ -86,7 +93,8 @@ class Welcome:
         last, window, most_bytes, flags, now = Reader(payload).unpack(_WELCOME)
         if window < 1 or most_bytes < 64:
             raise PayloadError(f"offers a window of {window} frames of {most_bytes} bytes")
-        return cls(last, window, most_bytes, bool(flags & 1), bool(flags & 2), bool(flags & 4), now)
+        restorable, virtual_time, in_real_time, resumed = (bool(flags >> bit & 1) for bit in range(4))
+        return cls(last, window, most_bytes, restorable, virtual_time, in_real_time, resumed, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +193,13 @@ def read_tensors(source: Reader) -> dict[str, Tensor]:
             raise PayloadError(f"holds a tensor of the unknown type {kind[:20]!r}")
         found[name] = a_tensor(read_array(source), "a state").to(dtype).clone()
     return found
+
+
+def encoded_reason(text: str) -> bytes:
+    """A payload or the end of one: why something was refused, in a few words."""
+    out = Writer()
+    out.text(text[:SHORT])
+    return out.done()
 
 
 def write_time(out: Writer, seconds: float) -> None:

@@ -31,7 +31,11 @@ def resources(backend: str) -> ResourceManager:
 
 def listed(backend: str = "@py") -> tuple[str, ...]:
     """Names of the VISA resources that the system tells of; nothing is opened, and none are given without a library."""
+    import warnings
+
     try:
-        return tuple(resources(backend).list_resources())
+        with warnings.catch_warnings():  # PyVISA-py advises packages for finding more, on each call
+            warnings.simplefilter("ignore")
+            return tuple(resources(backend).list_resources())
     except (ValueError, OSError):
         return ()

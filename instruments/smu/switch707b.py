@@ -10,6 +10,8 @@ from instruments.scpi.text import Quoted, told
 from instruments.smu.channels import channel
 from instruments.smu.tsp import TspClient, assignment, call
 
+_AT_ONCE = 24
+"""Channels in one statement, so that lines stay short."""
 _OPEN_ALL = call("channel.exclusiveclose", Quoted(""))
 
 
@@ -44,8 +46,8 @@ class Switch707B:
         run(call("errorqueue.clear"))
         run(_OPEN_ALL)
         run(assignment("channel.connectrule", "channel.BREAK_BEFORE_MAKE"))
-        if self._forbidden:
-            run(call("channel.setforbidden", Quoted(",".join(self._forbidden))))
+        for first in range(0, len(self._forbidden), _AT_ONCE):
+            run(call("channel.setforbidden", Quoted(",".join(self._forbidden[first : first + _AT_ONCE]))))
         self._client.check("the set-up")
         self._verify(set())
 

@@ -124,7 +124,7 @@ class Virtual707B:
             case "channel.open":
                 self._move(self._bench.closed - self._channels(inner))
             case "channel.setforbidden":
-                self._forbidden = self._channels(inner)
+                self._forbidden |= self._channels(inner)
             case _:
                 raise ValueError(name)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from hil.contract import Cells, Op, Outer, Pulse, Ramp, Read, ReadCells, SafeReport
@@ -27,7 +29,10 @@ class Outputs:
 
     def drive(self, op: Op) -> None:
         """Puts the volts of an operation on the lines, which then come back to 0 V."""
-        peak = peak_volts(op)
+        self.drive_to(peak_volts(op))
+
+    def drive_to(self, peak: float | None) -> None:
+        """Puts the largest volts of an operation on the lines; does nothing for one that drives none."""
         if peak is None:
             return
         if not self.on:
@@ -60,20 +65,27 @@ class Outputs:
 
 
 def peak_volts(op: Op) -> float | None:
-    """Largest voltage that an operation puts on a line, V; None when it drives none."""
+    """Largest voltage that an operation puts on a line, V; NaN when one of them is none; None when it drives none."""
     match op:
         case Read():
-            return float(op.volts.abs().amax()) if op.volts.numel() else 0.0
+            return _peak(op.volts)
         case ReadCells():
-            return abs(op.sense.volts or 0.0)
+            return _largest(op.sense.volts or 0.0)
         case Pulse() | Outer():
-            return max(_largest(op.up.volts), _largest(op.down.volts))
+            return _largest(op.up.volts, op.down.volts)
         case Ramp():
-            points = float(op.points.abs().amax()) if op.points.numel() else 0.0
-            return points if op.knob == "volts" else _largest(op.shape.volts)
+            return _largest(op.points if op.knob == "volts" else op.shape.volts, op.sense.volts or 0.0)
         case _:
             return None
 
 
-def _largest(volts: Cells) -> float:
-    return float(volts.abs().amax()) if isinstance(volts, Tensor) else abs(volts)
+def _largest(*volts: Cells) -> float:
+    peaks = [_peak(some) if isinstance(some, Tensor) else abs(some) for some in volts]
+    return math.nan if any(map(math.isnan, peaks)) else max(peaks)
+
+
+def _peak(volts: Tensor) -> float:
+    if not volts.numel():
+        return 0.0
+    values = (volts if volts.is_floating_point() else volts.double()).numpy()
+    return float(np.abs(values).max())  # NaN, where there is one

@@ -11,6 +11,7 @@ MOST = 1 << 20
 
 _LF, _HASH, _QUOTES = 0x0A, 0x23, (0x22, 0x27)
 _DIGITS = range(0x30, 0x3A)
+_SPACE = b" \t\r"
 
 
 class Scanner:
@@ -57,6 +58,7 @@ class MessageReader:
         """Forgets what has arrived in part."""
         self._scanner = Scanner()
         self._kept = bytearray()
+        self._block_end = 0
         self._too_long = False
 
     def feed(self, data: bytes) -> list[bytes | None]:
@@ -68,11 +70,14 @@ class MessageReader:
                 part = data[at : at + self._scanner.left]
                 self._scanner.left -= len(part)
                 self._keep(part)
+                self._block_end = len(self._kept)
                 at += len(part)
                 continue
             byte = data[at]
             if byte == _LF:
-                messages.append(None if self._too_long else bytes(self._kept.removesuffix(b"\r")))
+                if len(self._kept) > self._block_end:  # the last byte is none of a block's
+                    self._kept = self._kept.removesuffix(b"\r")
+                messages.append(None if self._too_long else bytes(self._kept))
                 self.clear()
             else:
                 self._scanner.sees(byte)
@@ -90,15 +95,21 @@ class MessageReader:
 
 def divided(text: bytes, mark: bytes) -> list[bytes]:
     """Cuts text at a one-byte mark, except inside quotes and blocks; spaces around the parts are dropped."""
-    parts, start, at = list[bytes](), 0, 0
+    parts, start, at, block_end = list[bytes](), 0, 0, 0
     scanner = Scanner()
     while at < len(text):
         if scanner.left:
-            at += scanner.left
+            at = block_end = at + scanner.left
             scanner.left = 0
             continue
         if scanner.sees(text[at]) and text[at] == mark[0]:
-            parts.append(text[start:at])
+            parts.append(_trimmed(text, start, at, block_end))
             start = at + 1
         at += 1
-    return [part.strip(b" \t\r") for part in (*parts, text[start:])]
+    return [*parts, _trimmed(text, start, len(text), block_end)]
+
+
+def _trimmed(text: bytes, start: int, end: int, block_end: int) -> bytes:
+    """A part of a text without the space around it; what looks like space at the end of a block is none."""
+    kept = max(start, min(block_end, end))
+    return (text[start:kept] + text[kept:end].rstrip(_SPACE)).lstrip(_SPACE)

@@ -41,7 +41,8 @@ class SmuBench:
     Args:
         backend: the crossbar.
         wiring: which channels reach which lines.
-        threshold: V; a level of at least this changes cells, one below only reads them.
+        threshold: V; a level of at least this changes cells, one below only reads them; None for just above the board's
+            limit for a read.
         clock: s; how long a level was held is read here, because a host that times pulses does so by its own clock.
 
     Attributes:
@@ -57,7 +58,7 @@ class SmuBench:
         backend: Backend,
         wiring: SmuMatrixConfig,
         *,
-        threshold: float,
+        threshold: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         wiring.fits(backend.spec)
@@ -65,7 +66,8 @@ class SmuBench:
         self.limit, self.tripped, self.hot = 1e-6, False, 0
         self.history: deque[tuple[str, Any]] = deque(maxlen=_KEPT)
         self.pulses = torch.zeros(backend.spec.cells, dtype=torch.int64)
-        self._threshold, self._clock = threshold, clock
+        self._threshold = 1.001 * backend.spec.limits.read_cell_volts if threshold is None else threshold
+        self._clock = clock
         self._rows = {name: (k, r) for k, kernel in enumerate(wiring.rows) for r, name in enumerate(kernel)}
         self._cols = {name: (k, c) for k, kernel in enumerate(wiring.cols) for c, name in enumerate(kernel)}
         self._state, self._since = _State(), clock()

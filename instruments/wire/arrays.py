@@ -3,6 +3,9 @@
 An array is: kind u8, number of dimensions u8, each dimension u32, then for codes the value of one code as f64, then the
 data in row-major order, little-endian. The top bit of a dimension says that one slice stands for all along it, so that
 equal slices are sent once. docs/reference/wire-protocol.md has the table of kinds.
+
+The work is done by numpy on the tensors' own memory: for the few hundred values of a usual operation a call of torch
+takes longer than the arithmetic.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import math
 import struct
 from enum import IntEnum
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +26,12 @@ from instruments.wire.buffer import PayloadError, Reader, Writer
 MOST_ELEMENTS = 1 << 26
 MOST_DIMENSIONS = 8
 _REPEATED = 1 << 31
-_HEAD = struct.Struct("<BB")
 _SCALE = struct.Struct("<d")
-_DIMENSIONS = [struct.Struct(f"<{n}I") for n in range(MOST_DIMENSIONS + 1)]
+_DIMENSIONS = [struct.Struct(f"<BB{n}I") for n in range(MOST_DIMENSIONS + 1)]
 _CODES_MOST = 32767
+_CODE = np.dtype("<i2")
+_STEP_MOST = 1e30
+"""More than any converter's code; 16 bits of it still fit into a float."""
 
 
 class ArrayKind(IntEnum):
@@ -45,7 +52,7 @@ class ArrayKind(IntEnum):
     SPARSE8 = 12
 
 
-_PLAIN: dict[ArrayKind, tuple[np.dtype[np.generic], torch.dtype]] = {
+_PLAIN: dict[ArrayKind, tuple[np.dtype[Any], torch.dtype]] = {
     ArrayKind.INT8: (np.dtype("<i1"), torch.int8),
     ArrayKind.INT16: (np.dtype("<i2"), torch.int16),
     ArrayKind.INT32: (np.dtype("<i4"), torch.int32),
@@ -54,10 +61,13 @@ _PLAIN: dict[ArrayKind, tuple[np.dtype[np.generic], torch.dtype]] = {
     ArrayKind.FLOAT32: (np.dtype("<f4"), torch.float32),
     ArrayKind.FLOAT64: (np.dtype("<f8"), torch.float64),
 }
-_KIND_OF = {dtype: kind for kind, (_, dtype) in _PLAIN.items()}
-_CODES = {torch.float32: ArrayKind.CODES_FLOAT32, torch.float64: ArrayKind.CODES_FLOAT64}
-_FLOATS = {int(kind): dtype for dtype, kind in _CODES.items()}
-_PLAIN_BY_NUMBER = {int(kind): entry for kind, entry in _PLAIN.items()}
+_KIND_OF = {dtype: int(kind) for kind, (_, dtype) in _PLAIN.items()}
+_CODES = {torch.float32: int(ArrayKind.CODES_FLOAT32), torch.float64: int(ArrayKind.CODES_FLOAT64)}
+_FLOATS = {int(kind): _PLAIN[plain][0] for kind, plain in (
+    (ArrayKind.CODES_FLOAT32, ArrayKind.FLOAT32), (ArrayKind.CODES_FLOAT64, ArrayKind.FLOAT64),
+)}  # fmt: skip
+_PLAIN_BY_NUMBER = {int(kind): wire for kind, (wire, _) in _PLAIN.items()}
+_BITS, _SPARSE = int(ArrayKind.BITS), int(ArrayKind.SPARSE8)
 _NARROWER = (torch.int8, torch.int16, torch.int32)
 
 
@@ -76,44 +86,49 @@ def write_array(out: Writer, values: Tensor | float | None, step: float | None =
     elif values.dtype in _CODES:
         _write_floats(out, values, step)
     elif values.dtype == torch.bool:
-        once = _dimensions(out, ArrayKind.BITS, values)
-        out.raw(np.packbits(once.numpy().reshape(-1), bitorder="little").tobytes())
+        array, dimensions = _once(values)
+        _add(out, _head(_BITS, dimensions), np.packbits(array.reshape(-1), bitorder="little"))
     else:
         _write_integers(out, values)
 
 
-def _dimensions(out: Writer, kind: ArrayKind, values: Tensor, scale: float | None = None) -> Tensor:
-    """Adds the head of an array; gives the values with each repeated slice once."""
-    shape, strides = values.shape, values.stride()
-    marked = list(shape)
-    if 0 in strides:
-        for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
-            if stride == 0 and size > 1:
-                marked[axis] = size | _REPEATED
-                values = values.narrow(axis, 0, 1)
-    head = _HEAD.pack(kind, len(marked)) + _DIMENSIONS[len(marked)].pack(*marked)
-    out.raw(head if scale is None else head + _SCALE.pack(scale))
-    return values
+def _once(values: Tensor) -> tuple[NDArray[Any], tuple[int, ...]]:
+    """The values with each repeated slice once, in the tensor's own memory, and the dimensions as they are written."""
+    if values.is_contiguous():
+        return values.numpy().reshape(-1), values.shape
+    dimensions = list(values.shape)
+    for axis, (size, stride) in enumerate(zip(values.shape, values.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            dimensions[axis] = size | _REPEATED
+            values = values.narrow(axis, 0, 1)
+    return values.numpy(), tuple(dimensions)
+
+
+@lru_cache(maxsize=256)
+def _head(kind: int, dimensions: tuple[int, ...], scale: float | None = None) -> bytes:
+    """What stands before the data of an array."""
+    head = _DIMENSIONS[len(dimensions)].pack(kind, len(dimensions), *dimensions)
+    return head if scale is None else head + _SCALE.pack(scale)
+
+
+def _add(out: Writer, head: bytes, data: NDArray[Any]) -> None:
+    """Adds an array that is in the layout of the wire, apart from its order in memory."""
+    out.raw(head)
+    out.raw(data.data if data.flags.c_contiguous else data.tobytes())
 
 
 def _write_floats(out: Writer, values: Tensor, step: float | None) -> None:
-    if step is not None and values.numel():
-        codes = (values * (1.0 / step)).round_()
-        small = codes.to(torch.int16)
-        if torch.equal(small * torch.tensor(step, dtype=values.dtype), values):
-            once = _dimensions(out, _CODES[values.dtype], _like(small, values), step)
-            out.raw(once.numpy().tobytes())
+    array, dimensions = _once(values)
+    if step is not None and array.size:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no code within 16 bits does not come back equal
+            work = array * (1.0 / step)
+            small = np.rint(work, work).astype(_CODE)
+        np.copyto(work, small)
+        work *= step
+        if np.count_nonzero(work == array) == array.size:
+            _add(out, _head(_CODES[values.dtype], dimensions, step), small)
             return
-    once = _dimensions(out, _KIND_OF[values.dtype], values)
-    out.raw(once.numpy().tobytes())
-
-
-def _like(values: Tensor, layout: Tensor) -> Tensor:
-    """Gives freshly made values the repeated slices that another tensor has."""
-    for axis, stride in enumerate(layout.stride()):
-        if stride == 0 and layout.shape[axis] > 1:
-            values = values.narrow(axis, 0, 1).expand_as(layout)
-    return values
+    _add(out, _head(_KIND_OF[values.dtype], dimensions), array)
 
 
 def write_grid(out: Writer, values: Tensor, step: float | None) -> None:
@@ -124,37 +139,37 @@ def write_grid(out: Writer, values: Tensor, step: float | None) -> None:
     if step is None or values.numel() == 0 or values.dtype not in _CODES:
         write_array(out, values)
         return
-    codes = (values * (1.0 / step)).round_()
-    low, high = codes.aminmax()
-    if not (-_CODES_MOST <= float(low) and float(high) <= _CODES_MOST):
-        write_array(out, values)
-        return
-    once = _dimensions(out, _CODES[values.dtype], _like(codes.to(torch.int16), values), step)
-    out.raw(once.numpy().tobytes())
+    array, dimensions = _once(values)
+    codes = np.abs(array)
+    if codes.max() <= _CODES_MOST * step:  # it is not, where a value is no number
+        np.rint(np.multiply(array, 1.0 / step, codes), codes)
+        _add(out, _head(_CODES[values.dtype], dimensions, step), codes.astype(_CODE))
+    else:
+        _add(out, _head(_KIND_OF[values.dtype], dimensions), array)
 
 
 def _write_integers(out: Writer, values: Tensor) -> None:
     """Adds integers in the smallest type that holds them; few non-zeros among many go as a map of bits and a list."""
-    if values.dtype == torch.uint8 or values.numel() == 0:
-        once = _dimensions(out, _KIND_OF[values.dtype], values)
-        out.raw(once.numpy().tobytes())
-        return
-    low, high = (int(bound) for bound in values.aminmax())
-    for dtype in _NARROWER:
-        info = torch.iinfo(dtype)
-        if info.min <= low and high <= info.max:
-            values = values if values.dtype == dtype else _like(values.to(dtype), values)
-            break
-    if values.dtype == torch.int8 and values.numel() >= 64 and 0 not in values.stride():
-        flat: NDArray[np.int8] = values.numpy().reshape(-1)
-        chosen = flat != 0
-        nonzero = flat[chosen]
-        if 2 * nonzero.size < flat.size:
-            _dimensions(out, ArrayKind.SPARSE8, values)
-            out.raw(np.packbits(chosen, bitorder="little").tobytes() + nonzero.tobytes())
+    array, dimensions = _once(values)
+    dtype = values.dtype
+    if dtype != torch.uint8 and array.size:
+        low, high = int(array.min()), int(array.max())
+        dtype = next((small for small in _NARROWER if _holds(small, low, high)), dtype)
+        array = array.astype(_PLAIN_BY_NUMBER[_KIND_OF[dtype]], copy=False)
+    if dtype == torch.int8 and array.size >= 64 and array.size == values.numel():
+        chosen = array != 0
+        nonzero = array[chosen]
+        if 2 * nonzero.size < array.size:
+            out.raw(_head(_SPARSE, dimensions))
+            out.raw(np.packbits(chosen.reshape(-1), bitorder="little").tobytes() + nonzero.tobytes())
             return
-    once = _dimensions(out, _KIND_OF[values.dtype], values)
-    out.raw(once.numpy().tobytes())
+    _add(out, _head(_KIND_OF[dtype], dimensions), array)
+
+
+@lru_cache(maxsize=256)
+def _holds(dtype: torch.dtype, low: int, high: int) -> bool:
+    info = torch.iinfo(dtype)
+    return info.min <= low and high <= info.max
 
 
 def read_array(source: Reader) -> Tensor | float | None:
@@ -163,51 +178,53 @@ def read_array(source: Reader) -> Tensor | float | None:
     Raises:
         PayloadError: it is no array, or is larger than it may be.
     """
-    kind = source.raw(1)[0]
-    if kind == ArrayKind.NONE:
+    kind = source.byte()
+    if kind == 0:
         return None
-    if kind == ArrayKind.SCALAR:
+    if kind == 1:
         return float(source.unpack(_SCALE)[0])
-    shape, whole = _shape(source)
-    if kind in _PLAIN_BY_NUMBER:
-        wire, _ = _PLAIN_BY_NUMBER[kind]
-        count = math.prod(shape)
-        return _expanded(np.frombuffer(source.raw(count * wire.itemsize), wire).copy(), shape, whole)
+    dimensions = source.byte()
+    if dimensions > MOST_DIMENSIONS:
+        raise PayloadError(f"holds an array of {dimensions} dimensions, at most {MOST_DIMENSIONS} are allowed")
+    shape, whole, count = _shape(bytes(source.raw(4 * dimensions)))
     if kind in _FLOATS:
         (step,) = source.unpack(_SCALE)
-        codes = np.frombuffer(source.raw(2 * math.prod(shape)), np.dtype("<i2"))
-        values = torch.from_numpy(codes.copy()).to(_FLOATS[kind]).mul_(step)
-        return values.view(shape).expand(whole)
-    if kind == ArrayKind.BITS:
-        return _expanded(_bits(source, math.prod(shape)).view(np.bool_), shape, whole)
-    if kind == ArrayKind.SPARSE8:
-        chosen = _bits(source, math.prod(shape)).view(np.bool_)
-        flat = np.zeros(chosen.size, np.int8)
+        if not -_STEP_MOST < step < _STEP_MOST:
+            raise PayloadError(f"holds codes of {step:g} each")
+        values = np.frombuffer(source.raw(2 * count), _CODE).astype(_FLOATS[kind])
+        values *= step
+        return _expanded(values, shape, whole)
+    if kind in _PLAIN_BY_NUMBER:
+        wire = _PLAIN_BY_NUMBER[kind]
+        return _expanded(np.frombuffer(source.raw(count * wire.itemsize), wire).copy(), shape, whole)
+    if kind == _BITS:
+        return _expanded(_bits(source, count), shape, whole)
+    if kind == _SPARSE:
+        chosen = _bits(source, count)
+        flat = np.zeros(count, np.int8)
         flat[chosen] = np.frombuffer(source.raw(int(np.count_nonzero(chosen))), np.int8)
         return _expanded(flat, shape, whole)
     raise PayloadError(f"holds an array of the unknown kind {kind}")
 
 
-def _shape(source: Reader) -> tuple[list[int], list[int]]:
-    """The shape of the data that follow, and the shape they stand for."""
-    dimensions = source.raw(1)[0]
-    if dimensions > MOST_DIMENSIONS:
-        raise PayloadError(f"holds an array of {dimensions} dimensions, at most {MOST_DIMENSIONS} are allowed")
-    marked = source.unpack(_DIMENSIONS[dimensions])
-    whole = [size & (_REPEATED - 1) for size in marked]
-    shape = [1 if size & _REPEATED else size for size in marked]
+@lru_cache(maxsize=256)
+def _shape(dimensions: bytes) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """The shape of the data that follow, the shape they stand for, and how many they are."""
+    marked = struct.unpack(f"<{len(dimensions) // 4}I", dimensions)
+    whole = tuple(size & (_REPEATED - 1) for size in marked)
+    shape = tuple(1 if size & _REPEATED else size for size in marked)
     if math.prod(whole) > MOST_ELEMENTS:
-        raise PayloadError(f"holds an array of shape {whole}, larger than {MOST_ELEMENTS} elements")
-    return shape, whole
+        raise PayloadError(f"holds an array of shape {list(whole)}, larger than {MOST_ELEMENTS} elements")
+    return shape, whole, math.prod(shape)
 
 
-def _bits(source: Reader, count: int) -> NDArray[np.uint8]:
+def _bits(source: Reader, count: int) -> NDArray[np.bool_]:
     packed = np.frombuffer(source.raw((count + 7) // 8), np.uint8)
-    return np.unpackbits(packed, count=count, bitorder="little")
+    return np.unpackbits(packed, count=count, bitorder="little").view(np.bool_)
 
 
-def _expanded(flat: NDArray[np.generic], shape: list[int], whole: list[int]) -> Tensor:
-    values = torch.from_numpy(flat).view(shape)
+def _expanded(flat: NDArray[Any], shape: tuple[int, ...], whole: tuple[int, ...]) -> Tensor:
+    values = torch.from_numpy(flat.reshape(shape))
     return values if shape == whole else values.expand(whole)
 
 

@@ -14,14 +14,14 @@ class Writer:
     """Collects parts of a payload."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
 
     def pack(self, layout: struct.Struct, *values: Any) -> None:
         """Adds numbers in a fixed layout."""
         self._parts.append(layout.pack(*values))
 
-    def raw(self, data: bytes) -> None:
-        """Adds bytes as they are."""
+    def raw(self, data: bytes | memoryview) -> None:
+        """Adds bytes as they are; a view is copied when all parts are put together."""
         self._parts.append(data)
 
     def text(self, text: str) -> None:
@@ -41,8 +41,9 @@ class Reader:
         data: the payload.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = memoryview(data)
+        self._size = len(data)
         self._at = 0
 
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
@@ -51,11 +52,23 @@ class Reader:
         Raises:
             PayloadError: the payload ends before.
         """
-        at = self._at
-        self._at = at + layout.size
-        if self._at > len(self._data):
-            raise PayloadError(f"ends after {len(self._data)} bytes, {self._at - len(self._data)} too early")
+        at, self._at = self._at, self._at + layout.size
+        if self._at > self._size:
+            raise self._too_early()
         return layout.unpack_from(self._data, at)
+
+    def byte(self) -> int:
+        """The next byte as a number.
+
+        Raises:
+            PayloadError: the payload ends before.
+        """
+        at = self._at
+        if at >= self._size:
+            self._at += 1
+            raise self._too_early()
+        self._at = at + 1
+        return self._data[at]
 
     def raw(self, count: int) -> memoryview:
         """The next bytes, not copied.
@@ -63,11 +76,10 @@ class Reader:
         Raises:
             PayloadError: the payload ends before.
         """
-        at = self._at
-        if count > len(self._data) - at:
-            raise PayloadError(f"ends after {len(self._data)} bytes, {at + count - len(self._data)} too early")
-        self._at = at + count
-        return memoryview(self._data)[at : self._at]
+        at, self._at = self._at, self._at + count
+        if self._at > self._size:
+            raise self._too_early()
+        return self._data[at : self._at]
 
     def text(self) -> str:
         """A text with its length first; bytes that are no UTF-8 are replaced."""
@@ -76,7 +88,7 @@ class Reader:
     @property
     def left(self) -> int:
         """Bytes not yet taken."""
-        return len(self._data) - self._at
+        return self._size - self._at
 
     def end(self) -> None:
         """Makes sure that nothing is left.
@@ -86,3 +98,7 @@ class Reader:
         """
         if self.left:
             raise PayloadError(f"holds {self.left} bytes too many")
+
+    def _too_early(self) -> PayloadError:
+        missing, self._at = self._at - self._size, self._size
+        return PayloadError(f"ends after {self._size} bytes, {missing} too early")

@@ -115,7 +115,7 @@ def read_op(source: Reader) -> Op:
     Raises:
         PayloadError: it is none.
     """
-    number = source.raw(1)[0]
+    number = source.byte()
     if number not in _READERS:
         raise PayloadError(f"holds an operation of the unknown kind {number}")
     return _READERS[number](source)
@@ -123,14 +123,19 @@ def read_op(source: Reader) -> Op:
 
 def _read_read(source: Reader) -> Read:
     blocks = _read_blocks(source)
-    drive, pairs = source.raw(2)
-    sense, feed = _read_sense(source), _read_feed(source, len(blocks))
+    drive, pairs, sense = _read_head(bytes(source.raw(2 + _SENSE.size)))
+    feed = _read_feed(source, len(blocks))
     volts = a_tensor(read_array(source), "the vectors of a Read")
-    return Read(blocks, volts, _pick(_SIDES, drive), sense, feed, pairs=bool(pairs))
+    return Read(blocks, volts, drive, sense, feed, pairs)
+
+
+@lru_cache(maxsize=256)
+def _read_head(layout: bytes) -> tuple[Side, bool, Sense]:
+    return _pick(_SIDES, layout[0]), bool(layout[1]), _sense(layout[2:])
 
 
 def _read_read_cells(source: Reader) -> ReadCells:
-    blocks, drive = _read_blocks(source), source.raw(1)[0]
+    blocks, drive = _read_blocks(source), source.byte()
     sense, mask = _read_sense(source), read_array(source)
     return ReadCells(blocks, sense, _pick(_SIDES, drive), None if mask is None else a_tensor(mask, "a mask"))
 
@@ -144,7 +149,7 @@ def _read_pulse(source: Reader) -> Pulse:
 
 
 def _read_outer(source: Reader) -> Outer:
-    blocks, bias = _read_blocks(source), source.raw(1)[0]
+    blocks, bias = _read_blocks(source), source.byte()
     up, down = _read_shape(source), _read_shape(source)
     rows, cols = (a_tensor(read_array(source), "the bits of an Outer") for _ in _SIDES)
     return Outer(blocks, rows, cols, up, down, _bias(bias))
@@ -212,14 +217,24 @@ def _blocks(places: bytes, n_rows: int, n_cols: int) -> Blocks:
 
 
 def _write_sense(out: Writer, sense: Sense) -> None:
-    parts = (sense.volts, sense.gate, sense.full_scale, sense.amps)
+    parts = sense.volts, sense.gate, sense.full_scale, sense.amps
+    out.raw(_sense_bytes(parts, sense.averages, sense.unselected))
+
+
+@lru_cache(maxsize=256)
+def _sense_bytes(parts: tuple[float | None, ...], averages: int, unselected: Bias | None) -> bytes:
     given = sum(1 << bit for bit, part in enumerate(parts) if part is not None)
     numbers = (0.0 if part is None else part for part in parts)
-    out.pack(_SENSE, given, sense.averages, *numbers, _bias_number(sense.unselected))
+    return _SENSE.pack(given, averages, *numbers, _bias_number(unselected))
 
 
 def _read_sense(source: Reader) -> Sense:
-    given, averages, *numbers, bias = source.unpack(_SENSE)
+    return _sense(bytes(source.raw(_SENSE.size)))
+
+
+@lru_cache(maxsize=256)
+def _sense(layout: bytes) -> Sense:
+    given, averages, *numbers, bias = _SENSE.unpack(layout)
     volts, gate, full_scale, amps = (number if given >> bit & 1 else None for bit, number in enumerate(numbers))
     return Sense(volts, averages, gate, full_scale, amps, _bias(bias))
 
@@ -229,7 +244,7 @@ def _write_feed(out: Writer, feed: tuple[int, ...] | None) -> None:
 
 
 def _read_feed(source: Reader, count: int) -> tuple[int, ...] | None:
-    return struct.unpack(f"<{count}H", source.raw(2 * count)) if source.raw(1)[0] else None
+    return struct.unpack(f"<{count}H", source.raw(2 * count)) if source.byte() else None
 
 
 def _write_shape(out: Writer, shape: Shape) -> None:

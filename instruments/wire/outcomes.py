@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -90,10 +91,14 @@ class AmpsStep:
 
     def __init__(self, ranges: tuple[Range, ...]) -> None:
         self._ranges = ranges
+        self._steps = lru_cache(maxsize=64)(self._step)
 
     def of(self, op: Op) -> float | None:
         """A of one code; None where a value is no single conversion."""
-        if not isinstance(op, Read | ReadCells) or op.sense.averages != 1 or not self._ranges:
+        if not isinstance(op, (Read, ReadCells)) or op.sense.averages != 1 or not self._ranges:
             return None
-        chosen = pick_range(self._ranges, op.sense.full_scale)
+        return self._steps(op.sense.full_scale)
+
+    def _step(self, full_scale: float | None) -> float | None:
+        chosen = pick_range(self._ranges, full_scale)
         return None if chosen is None else chosen.step

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hil.contract import Backend, Bias, BoardSpec
+import torch
+from torch import Tensor
+
+from hil.contract import Backend, Bias, Blocks, BoardSpec, Pulse, Range, ReadCells, Side
+from hil.usual import usual_pulse, usual_sense
 from instruments.links.memory import MemoryLink
 from instruments.session import Session
 from instruments.smu.board import SmuMatrixBoard
@@ -55,6 +59,14 @@ class Bench:
         return open_smu_matrix(spec, self.config, *sessions, wants_abort=wants_abort, seconds=0.05, **clocks)
 
 
+def minimum_board(spec_of: Callable[..., BoardSpec], simulated: Callable[..., Backend]) -> SmuMatrixBoard:
+    """A board of separate devices behind a bench, for batteries that expect products; pulses of 10 ms move cells."""
+    grid = {"volts_step": 1e-3, "pairs": False, "ranges": (Range(negative=2e-4, positive=2e-4, step=1e-7),)}
+    writing = {**WRITING, "biases": (Bias.FLOAT, Bias.GROUND)}
+    spec = spec_of(selector="passive", ops=("ReadCells", "Pulse", "Wait"), reading=grid, writing=writing)
+    return Bench(simulated(spec, seconds=WRITING["seconds"]), discrete=True).open(spec)
+
+
 def wiring(spec: BoardSpec, **changes: Any) -> SmuMatrixConfig:
     """Rows and columns of each kernel on matrix columns of their own, kernel by kernel."""
     kernels, rows, cols = spec.cells
@@ -65,3 +77,23 @@ def wiring(spec: BoardSpec, **changes: Any) -> SmuMatrixConfig:
         return tuple(tuple(f"{n // 12 + 1}{matrix_row}{n % 12 + 1:02d}" for n in kernel) for kernel in numbers)
 
     return replace(SmuMatrixConfig(rows=channels("A", rows), cols=channels("B", cols)), **changes)
+
+
+def read(
+    spec: BoardSpec, blocks: Blocks, drive: Side = Side.ROWS, mask: Tensor | None = None, **changes: Any
+) -> ReadCells:
+    """A read at 0.2 V; parts of its sensing are changed by name."""
+    return ReadCells(blocks, replace(usual_sense(spec, 0.2), **changes), drive, mask)
+
+
+def pulse(board: Backend, blocks: Blocks, counts: Tensor, **changes: Any) -> Pulse:
+    """The usual pulses."""
+    return Pulse(blocks, counts, usual_pulse(board, up=True), usual_pulse(board, up=False), **changes)
+
+
+def counted(blocks: Blocks, *cells: tuple[int, int, int, int]) -> Tensor:
+    """Counts of a few cells: tile, row, column, count."""
+    counts = torch.zeros(blocks.shape, dtype=torch.int32)
+    for *cell, count in cells:
+        counts[tuple(cell)] = count
+    return counts

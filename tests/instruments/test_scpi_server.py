@@ -82,8 +82,9 @@ def test_common_commands_do_not_change_the_path():
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        (b":SOU:VOLT 1", -113), (b":SOURC:VOLT 1", -113), (b"*ABC?", -113), (b":SOUR:VOLT", -109), (b":SOUR:VOLT 1,2", -108),
-        (b":SOUR:VOLT 3", -222), (b":SOUR:VOLT abc", -104), (b":SOUR:VOLT nan", -104), (b":SOUR:FUNC RES", -224),
+        (b":SOU:VOLT 1", -113), (b":SOURC:VOLT 1", -113), (b"*ABC?", -113), (b":SOUR:VOLT", -109),
+        (b":SOUR:VOLT 1,2", -108), (b":SOUR:VOLT 3", -222), (b":SOUR:VOLT abc", -104), (b":SOUR:VOLT nan", -104),
+        (b":SOUR:FUNC RES", -224),
         (b":DATA #12abc", -104), (b":DATA abc", -104), (b"\xff\xfe", -101),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Typed arguments, numbers and identities: what goes out is refused or harmless, what comes in is a value or an error."""
+"""Typed arguments, numbers, identities: what goes out is refused or harmless, what comes in a value or an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from instruments.smu.tsp import assignment, call, printed
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=150)
 HOSTILE = [
-    "1;*RST", "1\n*RST", "1\r", "#15hello", 'a"b', "a'b", "\u00b5A", "a b", "a,b", "", " VOLT", "VOLT?", "\x1b[2J", "x" * 64,
+    "1;*RST", "1\n*RST", "1\r", "#15hello", 'a"b', "a'b", "\u00b5A", "a b", "a,b", "", " VOLT", "VOLT?", "\x1b[2J",
+    "x" * 64,
 ]  # fmt: skip
 
 

@@ -121,8 +121,9 @@ SAID = st.lists(
         st.binary(max_size=20),
         st.sampled_from(
             [
-                b"\n", b";", b":OUTP ON", b":SOUR:VOLT ", b"1e999", b"-0.2", b":TRAC:DATA? 1,9,\"hil\",READ", b":READ?", b"*RST",
-                b"channel.close(", b'"1A01:6H12"', b")", b"print(", b"errorqueue.next()", b"reset()", b"=", b"*IDN?",
+                b"\n", b";", b":OUTP ON", b":SOUR:VOLT ", b"1e999", b"-0.2", b':TRAC:DATA? 1,9,"hil",READ', b":READ?",
+                b"*RST", b"channel.close(", b'"1A01:6H12"', b")", b"print(", b"errorqueue.next()", b"reset()", b"=",
+                b"*IDN?",
             ]
         ),
     ),
