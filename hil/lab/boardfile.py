@@ -99,7 +99,32 @@ class SmuMatrixBoardFile:
         _check_gates(self.spec, self.simulator)
 
 
-BoardFile = SimulatedBoard | FramedBoardFile | ArcOneBoardFile | SmuMatrixBoardFile
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScpiBoardFile:
+    """A board file of a crossbar board that speaks SCPI.
+
+    Args:
+        url: where it is: ``visa://``, ``tcp://`` or ``serial://``.
+        spec: what the board is; its identity must be that of the board that answers, and its limits are the limits.
+        watchdog: silence after which the board makes itself safe; 0 for never.
+        timeout: longest wait for an answer that needs no device time.
+        simulator: the physics for dry runs; None for cells after the spec.
+    """
+
+    kind: Literal["scpi"] = "scpi"
+    url: str
+    spec: BoardSpec
+    watchdog: Seconds = 5.0
+    timeout: Seconds = 1.0
+    simulator: SimulatorConfig | None = None
+
+    def __post_init__(self) -> None:
+        not_negative(self, "watchdog")
+        above_zero(self, "timeout")
+        _check_gates(self.spec, self.simulator)
+
+
+BoardFile = SimulatedBoard | FramedBoardFile | ScpiBoardFile | ArcOneBoardFile | SmuMatrixBoardFile
 ADDRESSES = ("url", "source_url", "matrix_url")
 """Keys that say where a board is, and nothing about what it is."""
 
@@ -113,7 +138,7 @@ def simulator_of(board: BoardFile) -> SimulatorConfig:
     """The physics for dry runs: the file's own, or quiet cells that fill the spec's window in its usual steps."""
     if board.simulator is not None:
         return board.simulator
-    from sim_backend.soft_bounds import SoftBounds
+    from sim_backend.laws.soft_bounds import SoftBounds
 
     spec = board.spec
     limits, writing = spec.limits, spec.writing

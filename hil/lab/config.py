@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -38,18 +38,25 @@ class Loaded(Generic[T]):
     plain: dict[str, Plain]
 
 
-def load(path: str | Path, schema: type[T], overrides: Sequence[str] = ()) -> Loaded[T]:
+def load(
+    path: str | Path,
+    schema: type[T],
+    overrides: Sequence[str] = (),
+    include: Callable[[Tree, Path], Tree] | None = None,
+) -> Loaded[T]:
     """Loads a YAML file into a schema.
 
     Args:
         path: the file.
         schema: a dataclass, or a union of dataclasses with a ``kind`` each.
         overrides: texts such as ``network.layers=[64, 10]``, applied in their order.
+        include: puts what the file names into it, before it is checked.
 
     Raises:
         ConfigError: with all problems found.
     """
-    return _validated(yaml_text.read_file(path), schema, overrides)
+    tree = yaml_text.read_file(path)
+    return _validated(tree if include is None else include(tree, Path(path)), schema, overrides)
 
 
 def parse(text: str, schema: type[T], name: str = "<text>", overrides: Sequence[str] = ()) -> Loaded[T]:

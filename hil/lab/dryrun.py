@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hil.contract import Backend, BoardSpec
-from hil.lab.boardfile import BoardFile, FramedBoardFile, SimulatedBoard, simulator_of
+from hil.lab.boardfile import BoardFile, FramedBoardFile, ScpiBoardFile, SimulatedBoard, simulator_of
 from hil.lab.config import Loaded
 from sim_backend.board import SimBoard
 from sim_backend.config import SimulatorConfig
@@ -34,7 +34,7 @@ def dry(board: Loaded[BoardFile]) -> Loaded[Any]:
     if isinstance(value, SimulatedBoard):
         return board
     spec = replace(value.spec, reading=replace(value.spec.reading, input_levels=None))  # the simulator has free inputs
-    framed = isinstance(value, FramedBoardFile)
+    framed = isinstance(value, FramedBoardFile | ScpiBoardFile)
     return replace(board, value=DryBoard(spec=spec, simulator=simulator_of(value), is_framed=framed))
 
 

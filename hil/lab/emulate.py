@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -16,14 +16,22 @@ from instruments.virtual.arcone import ArcOne, inside_spec
 from instruments.virtual.framed import FramedBoardCore
 from instruments.virtual.matrix_707b import Virtual707B
 from instruments.virtual.personality import Personality
+from instruments.virtual.scpi_board import ScpiBoardCore
 from instruments.virtual.shell import ShellSettings, serve, serve_bench
 from instruments.virtual.smu_2450 import Virtual2450
 from instruments.virtual.smu_bench import SmuBench
+from instruments.virtual.tcp_side import split
 from sim_backend.board import SimBoard
 
 ABILITIES = {"tokens": True, "watchdog": True, "safe_preempts": True, "reads_back_outputs": True}
 """What a framed board can do beside what its file says."""
-PERSONALITIES = {"simulated": "framed", "framed": "framed", "arcone": "arcone", "smu_matrix": "smu_matrix"}
+PERSONALITIES = {
+    "simulated": "framed",
+    "framed": "framed",
+    "scpi": "scpi",
+    "arcone": "arcone",
+    "smu_matrix": "smu_matrix",
+}
 """The wire protocol of each kind of board file."""
 
 
@@ -53,21 +61,41 @@ def emulate(
     torch.set_num_threads(1)
     name = personality or PERSONALITIES[board.value.kind]
 
-    def tell(addresses: dict[str, Any]) -> None:
-        if baud is not None and "pty" in addresses:
-            addresses = {**addresses, "pty": f"{addresses['pty']}?baud={baud}"}
-        ready(json.dumps(addresses))
-
     if name == "smu_matrix":
-        serve_bench(_bench(board.value, seed), settings, tell)
+        bench = _bench(board.value, seed)
+        _lines_for_two(settings)
+        serve_bench(bench, settings, lambda addresses: ready(json.dumps(_with_baud(addresses, baud))))
     else:
-        serve(_personality(name, board, seed, settings), settings, tell)
+        core = _personality(name, board, seed, settings)
+        serve(core, settings, lambda addresses: ready(json.dumps(_with_baud(addresses, baud))))
+
+
+def _with_baud(addresses: dict[str, Any], baud: int | None) -> dict[str, Any]:
+    """The addresses, serial lines with their pace."""
+    told: dict[str, Any] = {}
+    for name, address in addresses.items():
+        if isinstance(address, dict):
+            told[name] = _with_baud(cast(dict[str, Any], address), baud)
+        else:
+            told[name] = f"{address}?baud={baud}" if name == "pty" and baud is not None else address
+    return told
+
+
+def _lines_for_two(settings: ShellSettings) -> None:
+    """Refuses lines that two instruments cannot share."""
+    for name, address in (("--tcp", settings.tcp), ("--control", settings.control)):
+        if address is not None and split(address)[1] != 0:
+            raise UsageError(f"{name} must leave the port to the system (port 0): this board is two instruments")
+    if settings.pty_link is not None:
+        raise UsageError("--pty-link names one serial line, and this board is two instruments with a line each")
 
 
 def _personality(name: str, board: Loaded[BoardFile], seed: int, settings: ShellSettings) -> Personality:
     match name:
         case "framed":
             return framed_core(board, seed, in_real_time=settings.time == "real")
+        case "scpi":
+            return framed_core(board, seed, in_real_time=settings.time == "real", make=ScpiBoardCore)
         case "arcone":
             return ArcOne(_inside(board.value, seed, inside_spec(board.value.spec)))
         case _:
@@ -75,13 +103,19 @@ def _personality(name: str, board: Loaded[BoardFile], seed: int, settings: Shell
             raise UsageError(f"there is no personality {name!r}; there are {known}")
 
 
-def framed_core(board: Loaded[BoardFile], seed: int, *, in_real_time: bool = False) -> FramedBoardCore:
-    """The core of a framed virtual board."""
+def framed_core(
+    board: Loaded[BoardFile],
+    seed: int,
+    *,
+    in_real_time: bool = False,
+    make: type[FramedBoardCore] = FramedBoardCore,
+) -> FramedBoardCore:
+    """The core of a virtual board that takes frames, as they are or in another envelope."""
     spec: Any = board.plain["spec"]
     said: dict[str, Any] = {"spec": {**spec, "abilities": {**spec.get("abilities", {}), **ABILITIES}}}
     if "simulator" in board.plain:
         said["simulator"] = board.plain["simulator"]
-    return FramedBoardCore(_inside(board.value, seed, board.value.spec), said, in_real_time=in_real_time)
+    return make(_inside(board.value, seed, board.value.spec), said, in_real_time=in_real_time)
 
 
 def _bench(board: BoardFile, seed: int) -> dict[str, Personality]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hil.contract import Linked, Traffic
-from hil.lab.boardfile import FramedBoardFile
+from hil.lab.boardfile import FramedBoardFile, ScpiBoardFile
 from hil.lab.build import Plan, build_job
 from hil.lab.dryrun import dry
 from hil.lab.guard import Guard
@@ -147,9 +147,9 @@ def _totals(guard: Guard) -> dict[str, float | int]:
 
 
 def _link(plan: Plan, whole: Callable[[str], float]) -> Traffic | None:
-    """What goes over the link of a framed board; a round trip is measured only where the run file names an address."""
+    """What goes over the link of a board that takes frames; a round trip is measured only where an address is named."""
     board = plan.board.value
-    if not isinstance(board, FramedBoardFile):
+    if not isinstance(board, FramedBoardFile | ScpiBoardFile):
         return None
     from hil.lab.drivers import round_trip
     from instruments.links.url import bytes_per_second, parse

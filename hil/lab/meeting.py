@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from hil.errors import HilError, LinkTimeout, WireError
+from hil.errors import HilError, LinkLost, LinkTimeout, WireError
+
+if TYPE_CHECKING:
+    from instruments.session import Session
 
 SERIAL_HINT = "serial port"
-_SHOWN = 64
+PATIENCE = 0.4
+"""s that each way of asking waits for its answer."""
+SERIAL_ADVICE = (
+    "a serial line needs the baud rate and the parity of its board, e.g. ?baud=921600&parity=E for an ArC ONE"
+)
+_SHOWN = 48
+_QUIET = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +43,32 @@ class Meeting:
         url: where it was asked.
         speaks: the wire protocol it answered in; empty when none did.
         identity: vendor, model, serial and firmware as far as they are known.
-        tried: one line for each way it was asked: what was sent, and what came back in hex.
+        tried: one line for each way it was asked: what was sent, and what came back, escaped and in hex.
+        advice: what to do where nobody answered; empty when there is nothing to say.
     """
 
     url: str
     speaks: str
     identity: dict[str, str] = field(default_factory=dict[str, str])
     tried: tuple[str, ...] = ()
+    advice: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"url": self.url, "speaks": self.speaks, "identity": self.identity, "tried": list(self.tried)}
+        return {
+            "url": self.url,
+            "speaks": self.speaks,
+            "identity": self.identity,
+            "tried": list(self.tried),
+            "advice": self.advice,
+        }
 
     def lines(self) -> list[str]:
         """For people."""
         head = f"{self.url}: speaks {self.speaks}" if self.speaks else f"{self.url}: nobody answered in a known way"
         facts = [f"  {name:<10}{text}" for name, text in self.identity.items() if text]
-        return [head, *facts, *(f"  tried     {line}" for line in self.tried)]
+        advice = [f"  advice    {self.advice}"] if self.advice else []
+        return [head, *facts, *(f"  tried     {line}" for line in self.tried), *advice]
 
 
 def places() -> list[Place]:
@@ -58,63 +77,164 @@ def places() -> list[Place]:
 
     from instruments.links.visa_resources import listed
 
-    found = [Place(f"serial://{port.device}", port.description or SERIAL_HINT) for port in comports()]
+    found = [Place(f"serial://{port.device}", _about(port.description)) for port in comports()]
     return found + [Place(f"visa://{name}", "VISA resource") for name in listed() if not name.startswith("ASRL")]
 
 
-def description(url: str) -> str:
-    """What a board says it is, as the text of a board file."""
-    from hil.lab import config
+def _about(description: str | None) -> str:
+    """What the system says about a port: a text that its device chose, or "n/a" where there is none."""
+    from instruments.links.showing import shown
+
+    return SERIAL_HINT if description in (None, "", "n/a") else shown(description, 80)
+
+
+def description(url: str) -> dict[str, Any]:
+    """What a board says it is, as the plain content of a board file.
+
+    Raises:
+        LinkTimeout: nobody answers in the framed wire protocol, the only one in which boards describe themselves.
+    """
     from hil.lab.opening import read_board
 
-    return config.dump(read_board(url).plain)
+    try:
+        return read_board(url).plain
+    except LinkTimeout as error:
+        error.add_note("only boards of the framed wire protocol describe themselves; write a board file for others")
+        raise
 
 
 def meet(url: str) -> Meeting:
-    """Asks a board who it is, first in frames, then by ``*IDN?`` with each usual end of line.
+    """Asks a board who it is in each known way; nothing but identity queries is sent.
 
-    Nothing but identity queries is sent.
+    An ArC ONE is asked first where there may be one, since any other text puts it out of step until it is reset.
 
     Raises:
         LinkLost: there is nobody to ask.
         BoardInUse: another program holds the line.
+        ConfigError: the address is none.
     """
-    from instruments.framed.introduction import identify
-    from instruments.framed.requests import Patience
-    from instruments.links.opening import open_link
+    from instruments.links.url import SerialAddress, TcpAddress, parse
     from instruments.ownership import device_lock
-    from instruments.session import Session
 
+    address = parse(url)
+    is_serial = isinstance(address, SerialAddress) or getattr(address, "framing", None) is not None
+    ways = [_text_way(*_ENDS[0]), _Way("frame IDENTIFY", _by_frame), *(_text_way(*end) for end in _ENDS[1:])]
+    if is_serial or isinstance(address, TcpAddress):
+        ways.insert(0, _Way("ArC ONE firmware", _by_job))
     tried: list[str] = []
-    with device_lock(url, "hil boards") or nullcontext():
-        session = Session(open_link(url))
+    with device_lock(url, "hil boards") or nullcontext(), closing(_Line(url)) as line:
+        for way in ways:
+            meeting = line.ask(way, tried)
+            if meeting is not None:
+                return meeting
+    return Meeting(url, "", {}, tuple(tried), SERIAL_ADVICE if is_serial else "")
+
+
+_Found = tuple[str, dict[str, str]]
+"""The wire protocol and the identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way of asking: its name, and what asks over a session, gives what was found, or raises ``HilError``."""
+
+    name: str
+    ask: Callable[[Session], _Found]
+
+
+class _Line:
+    """A line to whoever it may be: all bytes are seen, and it is opened anew where the other end hangs up."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._sent, self._got = bytearray(), bytearray()
+        self._session: Session | None = None
+        self._opened()
+
+    def _opened(self) -> Session:
+        from instruments.links.opening import open_link
+        from instruments.session import Session
+
+        if self._session is None:
+            self._session = Session(open_link(self._url), tap=self._tap)
+        return self._session
+
+    def _tap(self, way: str, data: bytes) -> None:
+        (self._sent if way == "sent" else self._got).extend(data)
+
+    def ask(self, way: _Way, tried: list[str]) -> Meeting | None:
+        """Asks in one way; a line about it joins those tried."""
+        session = self._opened()
+        session.drain(_QUIET)
+        session.clean()
+        self._sent.clear()
+        self._got.clear()
+        found, problem = None, ""
         try:
-            try:
-                found = identify(session, Patience(timeout=0.5, tries=2))
-            except (LinkTimeout, WireError) as error:
-                tried.append(f"frame IDENTIFY: {error}")
-            else:
-                names = ("name", "vendor", "model", "serial", "firmware")
-                return Meeting(url, "the framed wire protocol", {n: getattr(found, n) for n in names})
-            return _by_text(url, session, tried)
-        finally:
+            found = way.ask(session)
+        except LinkLost as error:
+            problem = f"{error.problem}; "
+            self.close()
+        except LinkTimeout:
+            problem = "no whole answer; " if self._got else ""
+        except HilError as error:
+            problem = f"{getattr(error, 'problem', error)}; "
+        tried.append(f"{way.name}: sent {_seen(self._sent)}; {problem}{_back(self._got)}")
+        return None if found is None else Meeting(self._url, *found, tuple(tried))
+
+    def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
             session.close()
 
 
-def _by_text(url: str, session: Any, tried: list[str]) -> Meeting:
-    for name, end in (("LF", b"\n"), ("CR LF", b"\r\n"), ("CR", b"\r")):
-        session.drain(0.05)
-        session.clean()
+def _by_job(session: Session) -> _Found:
+    from instruments.arcone import tokens
+
+    session.write(tokens.firmware().data, PATIENCE)
+    raw = session.exactly(4, PATIENCE, "firmware version")
+    seen = tokens.version(raw)
+    if session.drain(_QUIET) or max(int(part) for part in seen.split(".")) >= _UNLIKELY:
+        raise WireError(session.url, "this is no firmware version")
+    return "the jobs of an ArC ONE", {"vendor": "ArC Instruments", "model": "ArC ONE", "firmware": seen}
+
+
+def _by_frame(session: Session) -> _Found:
+    from instruments.framed.introduction import identify
+    from instruments.framed.requests import Patience
+
+    found = identify(session, Patience(timeout=PATIENCE / 2, tries=2))
+    names = ("name", "vendor", "model", "serial", "firmware")
+    return "the framed wire protocol", {name: getattr(found, name) for name in names}
+
+
+def _text_way(name: str, end: bytes) -> _Way:
+    def ask(session: Session) -> _Found:
+        from instruments.scpi.identity import LONGEST, InstrumentIdentity
+
+        session.write(b"*IDN?" + end, PATIENCE)
+        line = session.line(end[-1:], PATIENCE, most=LONGEST + 1)
         try:
-            session.write(b"*IDN?" + end, 0.5)
-            answer: bytes = session.line(end[-1:], 0.5)
-        except HilError as error:
-            tried.append(f"*IDN? {name}: {error}")
-            continue
-        tried.append(f"*IDN? {name}: {answer[:_SHOWN].hex(' ')}")
-        parts = [part.strip() for part in answer.decode("ascii", "replace").split(",")]
-        if len(parts) == 4 and all(part.isprintable() for part in parts):
-            return Meeting(
-                url, "SCPI", dict(zip(("vendor", "model", "serial", "firmware"), parts, strict=True)), (*tried,)
-            )
-    return Meeting(url, "", {}, (*tried,))
+            return "SCPI", asdict(InstrumentIdentity.parse(line.decode("latin-1").rstrip("\r")))
+        except ValueError:  # it quotes the answer, which is shown as it came
+            raise WireError(session.url, "this is not vendor, model, serial number and firmware") from None
+
+    return _Way(f"*IDN? {name}", ask)
+
+
+_ENDS = (("LF", b"\n"), ("CR LF", b"\r\n"), ("CR", b"\r"))
+_UNLIKELY = 1000
+"""Version numbers from here on are text or noise, not a version of an ArC ONE."""
+
+
+def _seen(data: bytearray) -> str:
+    """Bytes as hex, cut."""
+    rest = len(data) - _SHOWN
+    return data[:_SHOWN].hex(" ") + (f" ... ({rest} more)" if rest > 0 else "")
+
+
+def _back(data: bytearray) -> str:
+    """What came back: as text that cannot harm a terminal, and as hex."""
+    from instruments.links.showing import shown
+
+    return f"came {_seen(data)} ('{shown(data, _SHOWN)}')" if data else "nothing came"

@@ -10,9 +10,17 @@ from typing import Any
 from hil.contract import Backend, BoardSpec, restorable
 from hil.errors import ConfigError
 from hil.lab import config
-from hil.lab.boardfile import ArcOneBoardFile, BoardFile, FramedBoardFile, SimulatedBoard, SmuMatrixBoardFile
+from hil.lab.boardfile import (
+    ArcOneBoardFile,
+    BoardFile,
+    FramedBoardFile,
+    ScpiBoardFile,
+    SimulatedBoard,
+    SmuMatrixBoardFile,
+)
 from hil.lab.chipfile import ChipFile
 from hil.lab.config import Loaded
+from hil.lab.devicefile import with_device
 from hil.lab.dryrun import DryBoard, open_dry
 from hil.lab.stop import StopToken
 from hil.lab.wear import Wear
@@ -51,7 +59,7 @@ def read_board(board: str | Path | Mapping[str, Any], beside: Path | None = None
     elif "://" in str(board):
         loaded = _described(str(board))
     else:
-        loaded = config.load(config.find(board, beside), _schema())
+        loaded = config.load(config.find(board, beside), _schema(), include=with_device)
     where = {key.removeprefix("spec."): at for key, at in loaded.where.items() if key.startswith("spec.")}
     spec = replace(loaded.value.spec, where=where)
     return replace(loaded, value=replace(loaded.value, spec=spec))
@@ -76,8 +84,6 @@ def open_backend(
     seed: int,
     stop: StopToken,
     run: str,
-    *,
-    watched: bool = True,
 ) -> Opened:
     """Opens a board.
 
@@ -87,7 +93,6 @@ def open_backend(
         seed: seed of a simulated board whose file names none.
         stop: the run's stop token; a waiting driver looks at it.
         run: name of the run, for whoever else wants the board.
-        watched: a board that has no watchdog gets a keeper.
 
     Raises:
         BoardInUse: another program owns the board.
@@ -101,10 +106,12 @@ def open_backend(
         return Opened(open_dry(value, spec, seed), Wear(spec))
     from hil.lab import drivers
 
-    keep = drivers.keeper(board.plain) if watched else drivers.no_keeper
+    keep = drivers.keeper(board.plain, spec.identity.name)  # for boards without a watchdog
     match value:
         case FramedBoardFile():
             return _with_wear(drivers.open_framed(value, spec, stop, run))
+        case ScpiBoardFile():
+            return _with_wear(drivers.open_scpi(value, spec, stop, run))
         case ArcOneBoardFile():
             return _with_wear(drivers.open_arcone(value, spec, stop, run, keep))
         case SmuMatrixBoardFile():
@@ -134,6 +141,6 @@ def moved(board: Loaded[BoardFile], url: str) -> Loaded[BoardFile]:
     Raises:
         ConfigError: it has no address, or two.
     """
-    if not isinstance(board.value, FramedBoardFile | ArcOneBoardFile):
+    if not isinstance(board.value, FramedBoardFile | ScpiBoardFile | ArcOneBoardFile):
         raise ConfigError.at(url, "board", f"a board of the kind {board.value.kind} is not at one address")
     return replace(board, value=replace(board.value, url=url), plain={**board.plain, "url": url})

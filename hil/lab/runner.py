@@ -263,7 +263,7 @@ class Runner:
         ledger = self._guard.ledger if self._guard else Ledger()
         safe, problems = self._safe_text(report), [problem for problem in (error, trouble) if problem]
         code = problems[0].exit_code if problems else 4 if status == "stopped" else 0
-        texts = [str(problem) for problem in problems]
+        texts = [text for problem in problems for text in (str(problem), *getattr(problem, "__notes__", ()))]
         if report is not None and not report.confirmed:
             code, texts = BoardFault.exit_code, [*texts, safe]
         return RunResult(

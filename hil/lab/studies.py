@@ -134,8 +134,17 @@ def _physics_aware(effort: Effort) -> Study:
     return physics_aware(seeds=effort.replicas(4, 4), steps=steps, device=effort.device)
 
 
+def _modeling_bias(effort: Effort) -> Study:
+    from hil.lab import device_bias as bias
+
+    points, bins = (bias.QUICK_POINTS, bias.QUICK_BINS) if effort.quick else (bias.POINTS, bias.PLAIN_BINS)
+    sets = 2 if effort.quick else 8
+    return bias.modeling_bias(_digits(), points=points, bins=bins, sets=sets, replicas=effort.replicas(4, 4))
+
+
 STUDIES: dict[str, Callable[[Effort], Study]] = {
     "angle": _angle, "physics_aware": _physics_aware, "size": _size, "tau": _tau, "xor": _xor,
+    "modeling_bias": _modeling_bias,
 }  # fmt: skip
 """All studies by name."""
 

@@ -133,9 +133,14 @@ def parse(url: str) -> Address:
 
 
 def bytes_per_second(address: Address) -> float | None:
-    """What a link carries, B/s; None where that is no bound."""
+    """What a link carries, B/s; None where that is no bound.
+
+    A pseudo-terminal has no pace of its own, so there only a written ``baud`` counts.
+    """
     framing = getattr(address, "framing", None)
-    return None if framing is None else framing.bytes_per_second
+    if framing is None or ("/pts/" in address.url and "baud=" not in address.url):
+        return None
+    return framing.bytes_per_second
 
 
 def _tcp(url: str, place: str) -> TcpAddress:

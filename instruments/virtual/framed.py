@@ -175,9 +175,9 @@ class FramedBoardCore:
 
     def _hello(self, hello: Hello, client: FramedConversation) -> Answer:
         owner = self._owner
-        if owner is not None and owner.client is not client and not owner.client.is_lost and not self._safe_reason:
-            return Status.OWNED, encoded_reason(f"the board is in use by {owner.hello.owner or owner.client.name}")
         resumed = owner is not None and owner.hello.session == hello.session
+        if owner is not None and not (resumed or owner.client is client or owner.client.is_lost or self._safe_reason):
+            return Status.OWNED, encoded_reason(f"the board is in use by {owner.hello.owner or owner.client.name}")
         if owner is None or not resumed:
             if self._work.busy:
                 self.halt("")  # a list of a host that is gone
@@ -196,6 +196,8 @@ class FramedBoardCore:
         """A safe command from the owner ends the list at work; from anybody else it ends the session too."""
         if self._owner is None or self._owns(client):
             self.halt(self._safe_reason)
+            if self._owner is not None:
+                self._owner.halted = True  # what is left of its list is skipped
         else:
             self.halt(f"another client ({client.name}) made the board safe")
         return encoded_safe(self.outputs.report())

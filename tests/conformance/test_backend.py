@@ -116,7 +116,7 @@ def ramp(backend: Backend, blocks: Blocks) -> Ramp:
     spec = backend.spec
     signs = torch.ones(blocks.shape, dtype=torch.int8)
     signs[:, 0] = 0
-    volts = torch.arange(0.7, 1.2, 0.1)
+    volts = torch.arange(0.7, 1.2, spec.limits.slew or 0.1)
     shape, stop = replace(usual_pulse(backend, up=True), volts=0.0), Stop(2.5e-5, 3e-5, spec.limits.cell_amps)
     return Ramp(blocks, signs, Kind.SET, shape, "volts", volts, 0, usual_sense(spec, spec.limits.read_cell_volts), stop)
 

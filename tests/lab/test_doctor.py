@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,14 @@ from hil.lab.doctor import Finding
 
 def found(name: str) -> Finding:
     """What one look finds."""
-    looks = {"packages": doctor._rooms, "storage": doctor._storage, "sqlite": doctor._sqlite}
+    looks = {
+        "packages": doctor._rooms,
+        "storage": doctor._storage,
+        "sqlite": doctor._sqlite,
+        "serial ports": doctor._ports,
+        "visa": doctor._visa,
+        "board locks": doctor._locks,
+    }
     return looks[name]() if name in looks else doctor._package(name)
 
 
@@ -59,3 +67,31 @@ def test_looking_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     doctor.examine()
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("vid", "usable", "good"), [(0x0D28, True, True), (0x0D28, False, False), (None, False, True)])
+def test_serial_ports(mocker: Any, tmp_path: Path, vid: int | None, usable: bool, good: bool) -> None:
+    port = tmp_path / "ttyACM0"
+    port.touch()
+    mocker.patch("serial.tools.list_ports.comports", return_value=[SimpleNamespace(device=str(port), vid=vid)])
+    mocker.patch("os.access", return_value=usable)
+    look = found("serial ports")
+    assert look.good is good and str(port) in look.text
+    assert ("usermod -aG" in look.text) is not usable
+
+
+def test_no_serial_port_is_no_fault(mocker: Any) -> None:
+    mocker.patch("serial.tools.list_ports.comports", return_value=[])
+    assert found("serial ports").good
+
+
+def test_no_visa_library(mocker: Any) -> None:
+    mocker.patch("instruments.links.visa_resources.resources", side_effect=ValueError("no such library"))
+    assert not found("visa").good and "no such library" in found("visa").text
+
+
+def test_locks_that_are_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIL_LOCKS", str(tmp_path / "locks"))
+    assert found("board locks").good
+    (tmp_path / "locks").chmod(0o777)  # others can replace what is in it
+    assert not found("board locks").good and "sticky bit" in found("board locks").text

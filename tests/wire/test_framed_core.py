@@ -334,3 +334,21 @@ def test_a_lost_owner_leaves_a_safe_board(core):
     client.conversation.lost()
     assert not core.outputs.on
     assert Welcome.decoded(Client(core, "again").hello(5).payload).resumed
+
+
+def test_the_rest_of_a_list_is_skipped_after_its_owner_made_safe(core):
+    client = Client(core)
+    client.hello()
+    assert client.ask(Opcode.EXECUTE, listed(1, Wait(1.0))).status == Status.OK
+    client.ask(Opcode.SAFE)
+    assert client.ask(Opcode.EXECUTE, listed(2, Wait(1.0), first=False)).status == Status.SKIPPED
+    assert client.ask(Opcode.EXECUTE, listed(3, Wait(1.0))).status == Status.OK
+
+
+def test_a_session_goes_on_over_a_new_line_while_the_old_one_still_looks_alive(core):
+    old, new, other = Client(core, "old"), Client(core, "new"), Client(core, "other")
+    old.hello(5)
+    assert other.hello(8).status == Status.OWNED
+    assert new.hello(5).status == Status.OK
+    old.conversation.lost()
+    assert new.ask(Opcode.EXECUTE, listed(1, Wait(1.0))).status == Status.OK
