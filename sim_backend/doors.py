@@ -12,11 +12,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hil.contract import Shape, Side
+from hil.contract import Bias, Shape, Side
 
 
 class Law(Protocol):
     """How pulses change cells; conductances in S, cells in any shape."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of parameters that ``pulse`` rewrites in place: what a cell remembers beside its conductance."""
+        ...
 
     def build(self, shape: tuple[int, int, int], generator: torch.Generator, dtype: torch.dtype) -> dict[str, Tensor]:
         """Draws the parameters of every cell, [K, R, C] each; device-to-device variation happens here."""
@@ -57,9 +62,31 @@ class Conduction(Protocol):
         """The transfer matrix K [T, driven, sensed] of cells ``g`` [T, R, C] S: currents = volts @ K."""
         ...
 
+    def currents(self, g: Tensor, volts: Tensor, drive: Side) -> Tensor | None:
+        """Currents [T, batch, sensed] A for ``volts`` [1 or T, batch, driven] V where K would cost more, else None.
+
+        The choice depends on shapes and configuration only, never on what was asked before.
+        """
+        ...
+
+    def cells(self, g: Tensor, drive: Side, unselected: Bias, gate_lines: Side | None) -> Tensor:
+        """What cells read one by one seem to conduct: current into the selected amplifier per volt, [T, R, C] S.
+
+        Args:
+            g: conductances, [T, R, C] S.
+            drive: the side that carries the read voltage.
+            unselected: what the other lines do.
+            gate_lines: the side that each gate line runs along; None for a passive array.
+        """
+        ...
+
 
 class Aging(Protocol):
     """What lab time does to cells."""
+
+    def tensors(self, state: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """What it adds to the state of a new chip, under names that begin with ``age.``; saved with the chip."""
+        ...
 
     def advance(self, state: Mapping[str, Tensor], seconds: float, generator: torch.Generator) -> bool:
         """Ages the chip's state tensors in place; True when a conductance has changed."""
@@ -73,9 +100,21 @@ class NoWires:
         """See ``Conduction``."""
         return g if drive is Side.ROWS else g.transpose(1, 2)
 
+    def currents(self, g: Tensor, volts: Tensor, drive: Side) -> Tensor | None:
+        """See ``Conduction``."""
+        return None
+
+    def cells(self, g: Tensor, drive: Side, unselected: Bias, gate_lines: Side | None) -> Tensor:
+        """See ``Conduction``; currents through other cells are left out."""
+        return g
+
 
 class NoAging:
     """Cells that keep their state."""
+
+    def tensors(self, state: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """See ``Aging``."""
+        return {}
 
     def advance(self, state: Mapping[str, Tensor], seconds: float, generator: torch.Generator) -> bool:
         """See ``Aging``."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hil.contract import Shape
-from sim_backend.soft_bounds import SoftBounds
+from sim_backend.laws.soft_bounds import SoftBounds
 
 ORACLE = json.loads((Path(__file__).parent.parent / "oracles" / "soft_bounds_aihwkit.json").read_text(encoding="utf-8"))
 UP, DOWN = 1.0, 1.2

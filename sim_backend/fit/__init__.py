@@ -1,0 +1,1 @@
+"""Fits device models to measurements: arrays in, tables out."""
