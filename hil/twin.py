@@ -76,9 +76,13 @@ class MatrixTwin:
         old = self._copies.get(layer.name)
         if old is not None:
             self.rereads.append(Reread(layer.name, old.age, old.distance))
-        parts = [read_weights(matrix, layer.backend, self.averages) for matrix in layer.matrices.values()]
+        parts = [matrix.weights(self.siemens(matrix, layer.backend)) for matrix in layer.matrices.values()]
         copy = self._copies[layer.name] = _Copy(torch.stack(parts).sum(0))
         return copy
+
+    def siemens(self, matrix: PlacedMatrix, backend: Backend) -> Tensor:
+        """What each cell of a matrix contributes, [T, R, C] S: over ideal lines its conductance, read cell by cell."""
+        return read_siemens(matrix, backend, self.averages)
 
     def snapshot(self, layer: CrossbarLayer) -> dict[str, Tensor]:
         """The twin of a layer as tensors; nothing before its first reading."""
@@ -121,7 +125,7 @@ class TwinBackward:
     """Sends errors back through a twin.
 
     Args:
-        twin: the twin; ``MatrixTwin`` for ideal lines.
+        twin: ``MatrixTwin`` for ideal lines, ``WireTwin`` for lines with resistance.
     """
 
     def __init__(self, twin: MatrixTwin) -> None:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from hil.contract import Blocks, Shape
-from hil.contract.indexing import cell_index
 from hil.errors import CheckpointError
 from sim_backend.config import SimulatorConfig
 from sim_backend.doors import Law
+from sim_backend.pulsed.cells import PulsedCells
+from sim_backend.pulsed.place import copied, place_of
+from sim_backend.pulsed.push import CellsOf, Push
+from sim_backend.pulsed.saturation import Saturation
 
 
 class Chip:
@@ -21,6 +24,8 @@ class Chip:
         shape: (kernels, rows, cols).
         config: the physics.
         generator: the chip's own stream; the same seed builds the same chip.
+
+    ``state`` and ``params`` are changed in place and never bound anew.
     """
 
     def __init__(self, shape: tuple[int, int, int], config: SimulatorConfig, generator: torch.Generator) -> None:
@@ -32,6 +37,15 @@ class Chip:
         stuck, value = config.faults.draw(low, high, generator)
         g = torch.where(stuck, value, self.law.initial(self.params, generator))
         self.state = {"g": g, "stuck": stuck, "pulses": torch.zeros(shape, dtype=torch.int32)}
+        self.saturation = Saturation()
+        self._highest = float(high.max())
+        self._pulsed = PulsedCells(
+            law=self.law,
+            g=self.state["g"].view(-1),
+            pulses=self.state["pulses"].view(-1),
+            stuck=self.state["stuck"].view(-1),
+            params={name: values.view(-1) for name, values in self.params.items()},
+        )
         self.version = 0
         self._tiles: dict[Blocks, tuple[int, Tensor]] = {}
 
@@ -42,9 +56,14 @@ class Chip:
             return known[1]
         if len(self._tiles) > 64:
             self._tiles.clear()
-        g = self.state["g"].view(-1)[cell_index(blocks, *self.shape[1:])]
+        g = self.picked(self.state["g"], blocks)
         self._tiles[blocks] = (self.version, g)
         return g
+
+    def picked(self, values: Tensor, blocks: Blocks) -> Tensor:
+        """The values [T, R, C] of blocks from a tensor over the chip, in memory of their own."""
+        place = place_of(blocks, *self.shape[1:])
+        return copied(values.view(-1), place.on_chip(slice(0, place.cells))).view(blocks.shape)
 
     def pulse(
         self,
@@ -56,7 +75,7 @@ class Chip:
         limits: tuple[Tensor | float | None, Tensor | float | None],
         generator: torch.Generator,
     ) -> None:
-        """Applies signed pulse counts [T, R, C]; work is done only for cells that have a count.
+        """Applies signed pulse counts [T, R, C]; see ``sim_backend.pulsed`` for the ways it can go.
 
         Args:
             blocks: the blocks.
@@ -67,43 +86,29 @@ class Chip:
                 whose current is limited to 0 does not switch.
             generator: noise of this operation.
         """
-        counts = counts.to(torch.int32).expand(blocks.shape).reshape(-1)
-        chosen = counts.nonzero().view(-1)
-        cells, signed = cell_index(blocks, *self.shape[1:]).view(-1)[chosen], counts[chosen]
-        self.state["pulses"].view(-1)[cells] += signed.abs()
-        free = ~self.state["stuck"].view(-1)[cells]
-        g = self.state["g"]
-        dtype, rising = g.dtype, signed > 0
-        strengths = self.law.strength(up, True), self.law.strength(down, False)
-        raw = torch.where(rising, *(_per_cell(strength, blocks, chosen, dtype) for strength in strengths))
-        let = [None if amps is None else _per_cell(amps, blocks, chosen, dtype) for amps in limits]
-        for amps, side in zip(let, (rising, ~rising), strict=True):
-            free = free if amps is None else free & (~side | (amps > 0))
-        ceiling = None if let[0] is None else torch.as_tensor(self.law.ceiling(let[0]), dtype=dtype)
-        dose = raw * signed
-        free &= dose != 0
-        cells = cells[free]
-        if cells.numel() == 0:
-            return
-        params = {name: values.view(-1)[cells] for name, values in self.params.items()}
-        ceiling = None if ceiling is None else ceiling.expand(free.shape)[free]
-        flat = g.view(-1)
-        flat[cells] = self.law.pulse(flat[cells], params, dose[free], ceiling, generator)
-        self.version += 1
+        flat = counts.to(torch.int32).expand(blocks.shape).reshape(-1)
+        push = Push.of(self.law, (up, down), limits, CellsOf(blocks.shape, self.state["g"].dtype, self._highest))
+        told, stayed = self._pulsed.pulse(place_of(blocks, *self.shape[1:]), flat, push, generator)
+        self.saturation.held += stayed
+        self.version += told > 0
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of all state and parameter tensors."""
         tensors = {f"chip.{name}": t.clone() for name, t in self.state.items()}
-        return tensors | {f"law.{name}": t.clone() for name, t in self.params.items()}
+        tensors |= {f"law.{name}": t.clone() for name, t in self.params.items()}
+        return tensors | {"chip.saturated": self.saturation.saved()}
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Puts a snapshot back; checks everything before changing anything."""
         fresh: list[tuple[Tensor, Tensor]] = []
+        counted = checked(saved, "chip.saturated", self.saturation.saved())
         for prefix, own in (("chip", self.state), ("law", self.params)):
             for name, mine in own.items():
                 fresh.append((mine, checked(saved, f"{prefix}.{name}", mine)))
         for mine, theirs in fresh:
             mine.copy_(theirs)
+        self.saturation.restore(counted)
+        self._highest = float(self.law.bounds(self.params)[1].max())
         self.version += 1
 
 
@@ -122,10 +127,3 @@ def checked(saved: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     if found.is_floating_point() and not bool(torch.isfinite(found).all()):
         raise CheckpointError("snapshot", f"the tensor {name!r} holds values that are not finite")
     return found
-
-
-def _per_cell(value: float | Tensor, blocks: Blocks, chosen: Tensor, dtype: torch.dtype) -> Tensor:
-    """A number for all cells, or the chosen cells' values of a tensor that broadcasts to [T, R, C]."""
-    if isinstance(value, Tensor):
-        return value.expand(blocks.shape).reshape(-1)[chosen].to(dtype)
-    return torch.tensor(value, dtype=dtype)

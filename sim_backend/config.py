@@ -14,10 +14,13 @@ from hil.units import Amps, Siemens, Volts
 from sim_backend.aging.leak import Leak
 from sim_backend.aging.pcm import PcmDrift
 from sim_backend.aging.relaxation import Relaxation
+from sim_backend.channels import AmplifierErrors, DriverErrors
+from sim_backend.energy import Energy
 from sim_backend.faults import Faults
 from sim_backend.laws.binary import Binary
 from sim_backend.laws.constant_step import ConstantStep
 from sim_backend.laws.exp_step import ExpStep
+from sim_backend.laws.jump_table import JumpTableLaw
 from sim_backend.laws.linear_step import LinearStep
 from sim_backend.laws.one_sided import OneSided
 from sim_backend.laws.pcm import Pcm
@@ -25,6 +28,8 @@ from sim_backend.laws.piecewise_step import PiecewiseStep
 from sim_backend.laws.pow_step import PowStep
 from sim_backend.laws.soft_bounds import SoftBounds
 from sim_backend.laws.soft_bounds_reference import SoftBoundsReference
+from sim_backend.supply import Supply
+from sim_backend.wires.config import Wires
 
 DeviceLaw = (
     SoftBounds
@@ -37,6 +42,7 @@ DeviceLaw = (
     | OneSided
     | Pcm
     | Binary
+    | JumpTableLaw
 )
 AgingLaw = PcmDrift | Leak | Relaxation
 
@@ -75,6 +81,13 @@ class SimulatorConfig:
         read_noise: conductance noise of a cell in one conversion, rms.
         amplifier_noise: current noise of an amplifier in one conversion, rms at its input.
         gate_threshold: gate voltage below which a cell conducts nothing; None for a passive array.
+        gate_limits_reads: a cell that is read carries no more than its gate lets through (the gate curve of the spec).
+        drivers: errors of the input drivers; None for none.
+        amplifiers: errors of the amplifiers; None for none.
+        wires: resistance of the lines; None for ideal ones.
+        supply: the supply of the drivers; None for one that does not droop.
+        energy: how energy is counted; None where it is not.
+        half_select: pulses disturb and count the cells beside, on a passive array; the law says how much.
     """
 
     source: str = ""
@@ -87,6 +100,13 @@ class SimulatorConfig:
     read_noise: Siemens = 0.0
     amplifier_noise: Amps = 0.0
     gate_threshold: Volts | None = None
+    gate_limits_reads: bool = False
+    drivers: DriverErrors | None = None
+    amplifiers: AmplifierErrors | None = None
+    wires: Wires | None = None
+    supply: Supply | None = None
+    energy: Energy | None = None
+    half_select: bool = False
 
     def __post_init__(self) -> None:
         not_negative(self, "seed", "read_noise", "amplifier_noise", "gate_threshold")

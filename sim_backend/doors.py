@@ -7,7 +7,7 @@ A ``Law`` says how a pulse changes a cell, a ``Conduction`` stands between cells
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -90,6 +90,15 @@ class Aging(Protocol):
 
     def advance(self, state: Mapping[str, Tensor], seconds: float, generator: torch.Generator) -> bool:
         """Ages the chip's state tensors in place; True when a conductance has changed."""
+        ...
+
+
+@runtime_checkable
+class NoisyCells(Protocol):
+    """A law or an aging that says how noisy each cell is."""
+
+    def read_noise(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Conductance noise of each cell in one conversion now, [K, R, C] S rms."""
         ...
 
 

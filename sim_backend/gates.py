@@ -31,6 +31,13 @@ class Gates:
         gate = self._read_gate if gate is None else gate
         return self._threshold is not None and gate is not None and gate < self._threshold
 
+    def read_limit(self, gate: float | None) -> float | None:
+        """The current that a read gate voltage (None: the board's own) lets through a cell, A; None for no limit."""
+        gate = self._read_gate if gate is None else gate
+        if self._threshold is None or gate is None or not self._volts.numel():
+            return None
+        return float(self._curve(float(gate)))
+
     def let_through(self, shape: Shape) -> float | Tensor | None:
         """The current that a pulse can carry through a cell, A; None where nothing holds it."""
         gate = None

@@ -1,66 +1,64 @@
 """Converters and amplifiers around the cells.
 
-A read goes: input codes, cells (and wires), noise, amplifier rails, output codes. Work goes in chunks of tiles that
-stay in the cache, because a fused read of a whole chip falls out of it.
+A read goes: input codes, drivers and their supply, cells (and wires), noise, amplifiers, output codes. Work goes in
+chunks that stay in the cache, because a fused read of a whole chip falls out of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from hil.contract import BoardSpec, Cells, Read, Sense
-from hil.converters import Converter, pick_range, sensing
+from hil.contract import Bias, Blocks, BoardSpec, Cells, Read, Sense, Side
+from hil.converters import pick_range, sensing
+from sim_backend.channels import Channels, Lines
 from sim_backend.config import SimulatorConfig
-from sim_backend.doors import Conduction
+from sim_backend.doors import Conduction, NoWires
+from sim_backend.energy import cell_watts
+from sim_backend.inputs import Inputs, amplitudes
+from sim_backend.sensing import Sensing, Spread
+from sim_backend.vectors import EVERYTHING, VectorRead, part_of
+from sim_backend.workspace import Workspace
 
 CHUNK = 1 << 18
 """Most currents that are handled at once: one megabyte in float32."""
 
-Spread = Tensor | float
-"""Standard deviation of the current noise in one conversion, A: [feeds, batch, 1], or one number."""
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Cells as a read sees them.
+
+    Args:
+        blocks: where they are.
+        g: conductances, [T, R, C] S.
+        noise: read noise of each cell in one conversion, [T, R, C] S rms; None for that of the configuration alone.
+        limit: A, the current that the gate lets through each cell; None for no limit.
+        shut: the gates are closed, so that the cells add no noise.
+    """
+
+    blocks: Blocks
+    g: Tensor
+    noise: Tensor | None = None
+    limit: float | None = None
+    shut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Sensing:
-    """How currents become values: noise is added and converted, several conversions are averaged."""
+class Measured:
+    """What a read gave.
 
-    averages: int
-    adc: Converter | None
-    generator: torch.Generator
+    Args:
+        amps: currents, A.
+        flags: uint8 like ``amps``; None for none.
+        joules: energy in the cells, J; None where it is not asked for.
+    """
 
-    def product_(self, amps: Tensor, volts: Tensor, k: Tensor, spread: Spread) -> Tensor | None:
-        """Writes the measured currents of ``volts @ k`` into ``amps``; gives the flags, None for none."""
-        if self.averages > 1 or not isinstance(spread, Tensor):
-            torch.bmm(volts, k, out=amps)
-            return self.convert_(amps, spread)
-        amps.normal_(generator=self.generator).mul_(spread)
-        torch.baddbmm(amps, volts, k, out=amps)  # the product is added to its noise: one pass less
-        return None if self.adc is None else self.adc.sample_(amps)[1]
-
-    def convert_(self, amps: Tensor, spread: Spread) -> Tensor | None:
-        """Turns exact currents into measured ones, in place; gives the flags, None for none."""
-        if self.averages == 1:
-            return self._once_(amps, spread)
-        if self.adc is None and not isinstance(spread, Tensor) and spread == 0:
-            return None
-        total, flags = torch.zeros_like(amps), None
-        for _ in range(self.averages):
-            once = amps.clone()
-            seen = self._once_(once, spread)
-            total += once
-            flags = seen if flags is None else flags if seen is None else flags | seen
-        torch.mul(total, 1.0 / self.averages, out=amps)
-        return flags
-
-    def _once_(self, amps: Tensor, spread: Spread) -> Tensor | None:
-        if isinstance(spread, Tensor):
-            amps.addcmul_(torch.empty_like(amps).normal_(generator=self.generator), spread)
-        elif spread > 0:
-            amps.add_(torch.empty_like(amps).normal_(generator=self.generator), alpha=spread)
-        return None if self.adc is None else self.adc.sample_(amps)[1]
+    amps: Tensor
+    flags: Tensor | None
+    joules: float | None = None
 
 
 class Periphery:
@@ -68,68 +66,148 @@ class Periphery:
 
     Args:
         spec: input grid and current ranges.
-        config: noise.
+        config: noise, supply, energy.
         wires: what lies between cells and amplifiers.
+        channels: errors of drivers and amplifiers.
     """
 
-    def __init__(self, spec: BoardSpec, config: SimulatorConfig, wires: Conduction) -> None:
-        reading = spec.reading
-        step = reading.volts_step
-        self._inputs = None if step is None else Converter(reading.volts_low, reading.volts_high, step)
-        self._ranges = reading.ranges
+    def __init__(self, spec: BoardSpec, config: SimulatorConfig, wires: Conduction, channels: Channels) -> None:
+        self._inputs = Inputs(spec)
+        self._ranges = spec.reading.ranges
+        self._stated_for = spec.reading.volts_high if spec.reading.normalised else None
         self._read_noise, self._amplifier_noise = config.read_noise, config.amplifier_noise
-        self._wires = wires
+        self._supply, self._energy = config.supply, config.energy
+        self._wires, self._channels = wires, channels
+        self._gate_lines = spec.geometry.gate_lines
+        self._work = Workspace(torch.float32 if config.dtype == "float32" else torch.float64)
+        self._bias = next(iter(spec.writing.biases), Bias.GROUND)
 
-    def read(
-        self, g: Tensor, op: Read, generator: torch.Generator, *, shut: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Currents [T, batch, sensed] A and flags of a vector read.
-
-        Args:
-            g: conductances of the cells, [T, R, C] S.
-            op: the operation.
-            generator: its noise.
-            shut: the gates are closed, so that the cells add no noise.
-        """
-        k, volts = self._wires.matrix(g, op.drive), self._driven(op.volts.to(g.dtype))
-        spread, sense = self._spread(volts, shut=shut), self._sensing(op.sense, generator)
-        tiles, feed = k.shape[0], op.feed
-        if volts.shape[0] == 1 < tiles:  # one feed for all tiles needs no copies
-            volts, feed = volts.expand(tiles, -1, -1), None
-            spread = spread.expand(tiles, -1, -1) if isinstance(spread, Tensor) else spread
-        amps = torch.empty(tiles, volts.shape[1], k.shape[2], dtype=g.dtype)
-        flags: Tensor | None = None
-        chunk = max(1, CHUNK // max(volts.shape[1] * k.shape[2], 1))
-        for first in range(0, tiles, chunk):
-            part = slice(first, first + chunk)
-            chosen = part if feed is None else list(feed[part])
-            noise = spread[chosen] if isinstance(spread, Tensor) else spread
-            seen = sense.product_(amps[part], volts[chosen], k[part], noise)
+    def read(self, cells: Seen, op: Read, generator: torch.Generator) -> Measured:
+        """Currents [T, batch, sensed] and flags of a vector read."""
+        work, averages = self._vectors(cells, op, generator), op.sense.averages
+        tiles, batch, sensed = len(cells.g), op.volts.shape[1], op.blocks.lines(op.drive.other)
+        amps = torch.empty(tiles, batch, sensed, dtype=cells.g.dtype)
+        flags, watts = None, 0.0
+        for part, rows in _chunks(tiles, batch, sensed, whole=averages > 1):
+            seen, power = work.measure_(part_of(amps, part, rows), part, rows)
+            watts += power
             if seen is not None:
                 flags = torch.zeros(amps.shape, dtype=torch.uint8) if flags is None else flags
-                flags[part] = seen
-        return amps, flags
+                flags[part, rows] = seen
+        return Measured(amps, flags, self._joules(watts, averages))
 
     def cells(
-        self, g: Tensor, volts: Cells, sense: Sense, generator: torch.Generator, *, shut: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Currents [T, R, C] A and flags of cells read one by one, each at its volts; arguments as in ``read``."""
-        volts = self._driven(torch.as_tensor(volts, dtype=g.dtype).unsqueeze(-1))
-        amps = g * volts.squeeze(-1)
-        spread = self._spread(volts, shut=shut)
-        spread = spread.squeeze(-1) if isinstance(spread, Tensor) else spread
-        return amps, self._sensing(sense, generator).convert_(amps, spread)
+        self,
+        cells: Seen,
+        volts: Cells,
+        sense: Sense,
+        drive: Side,
+        generator: torch.Generator,
+        *,
+        counted: Tensor | None = None,
+    ) -> Measured:
+        """Currents [T, R, C] and flags of cells read one by one, each at its volts.
 
-    def _driven(self, volts: Tensor) -> Tensor:
-        """Input voltages as the converters make them; never in the caller's memory."""
-        return volts if self._inputs is None else self._inputs.quantised(volts)
+        Args:
+            cells: the cells.
+            volts: V across each cell, as asked for.
+            sense: how to measure.
+            drive: the side that carries the voltage.
+            generator: noise of this operation.
+            counted: [T, R, C], which cells take energy; None for all.
+        """
+        asked = torch.as_tensor(volts, dtype=cells.g.dtype)
+        drivers = self._channels.drivers(cells.blocks, drive)
+        if drivers is not None:
+            drivers = drivers.along(2 if drive is Side.ROWS else 1)
+            asked = asked.expand(torch.broadcast_shapes(asked.shape, drivers.gain.shape))
+        made = self._inputs.converted(asked, drivers)
+        seen = self._wires.cells(cells.g, drive, sense.unselected or self._bias, self._gate_lines)
+        if self._supply is not None:  # all cells of a selected line are measured at the same time
+            along = 1 if (self._gate_lines or drive) is Side.COLS else 2
+            made = made * self._supply.share((cells.g * made).abs().sum(along, keepdim=True))
+        amps = seen * made
+        if cells.limit is not None:
+            amps.clamp_(-cells.limit, cells.limit)
+        amplifiers = self._channels.amplifiers(cells.blocks, drive.other)
+        amplifiers = None if amplifiers is None else amplifiers.along(2 if drive is Side.COLS else 1)
+        scale = None if self._stated_for is None else _over(asked.abs(), self._stated_for)
+        flags = self._sensing(sense, generator, amplifiers, scale).convert_(amps, self._spread(made, cells))
+        watts = 0.0 if self._energy is None else cell_watts(cells.g, made, cells.limit, counted)
+        return Measured(amps, flags, self._joules(watts, sense.averages))
 
-    def _sensing(self, sense: Sense, generator: torch.Generator) -> _Sensing:
+    def _vectors(self, cells: Seen, op: Read, generator: torch.Generator) -> VectorRead:
+        g, volts = cells.g, op.volts.to(cells.g.dtype)
+        drivers = self._channels.drivers(op.blocks, op.drive)
+        drivers = None if drivers is None else drivers.along(1)
+        amplifiers = self._channels.amplifiers(op.blocks, op.drive.other)
+        amplifiers = None if amplifiers is None else amplifiers.along(1)
+        variance = self._variance(cells)
+        if isinstance(variance, Tensor) and op.drive is Side.COLS:
+            variance = variance.transpose(1, 2)
+        scale = None if self._stated_for is None else _over(amplitudes(volts), self._stated_for)
+        work = VectorRead(
+            g=g, k=None, drive=op.drive, volts=volts, feed=op.feed, made=False, inputs=self._inputs, drivers=drivers,
+            supply=self._supply, amplitude=amplitudes(volts) if self._inputs.as_widths and self._energy else None,
+            variance=variance, amplifier=self._amplifier_noise, limit=cells.limit,
+            sense=self._sensing(op.sense, generator, amplifiers, None), counts_energy=self._energy is not None,
+            work=self._work,
+        )  # fmt: skip
+        if scale is not None:
+            work.sense = replace(work.sense, scale=work.chosen(scale, EVERYTHING, EVERYTHING))
+        if drivers is None and len(volts) < len(g):  # the same for all tiles that share a feed
+            work.volts, work.made = self._inputs.made(volts, None), True
+        if not isinstance(self._wires, NoWires):
+            work.spread_out()
+            work.exact = self._wires.currents(g, work.volts, op.drive)
+        if work.exact is None:
+            work.k = self._wires.matrix(g, op.drive)
+        return work
+
+    def _sensing(
+        self, sense: Sense, generator: torch.Generator, amplifiers: Lines | None, scale: Tensor | None
+    ) -> Sensing:
         chosen = pick_range(self._ranges, sense.full_scale)
-        return _Sensing(sense.averages, None if chosen is None else sensing(chosen), generator)
+        adc = None if chosen is None else sensing(chosen)
+        return Sensing(sense.averages, adc, generator, amplifiers, sense.amps, scale)
 
-    def _spread(self, volts: Tensor, *, shut: bool) -> Spread:
-        if self._read_noise == 0 or shut:
+    def _variance(self, cells: Seen) -> Tensor | float:
+        """Variance of the conductance noise of cells, S^2."""
+        if cells.shut:
+            return 0.0
+        own = self._read_noise**2
+        return own if cells.noise is None else cells.noise.square().add_(own)
+
+    def _spread(self, volts: Tensor, cells: Seen) -> Spread:
+        variance = self._variance(cells)
+        if not isinstance(variance, Tensor) and variance == 0:
             return self._amplifier_noise
-        power = volts.square().matmul(torch.full((volts.shape[-1], 1), self._read_noise**2, dtype=volts.dtype))
-        return power.add_(self._amplifier_noise**2).sqrt_()
+        return (volts.square() * variance).add_(self._amplifier_noise**2).sqrt_()
+
+    def _joules(self, watts: float, averages: int) -> float | None:
+        return None if self._energy is None else watts * averages * self._energy.read_seconds
+
+
+def _over(volts: Tensor, stated_for: float) -> Tensor:
+    """Read voltages over the one that ranges are stated for; 1 where nothing is driven."""
+    return torch.where(volts > 0, volts / stated_for, 1.0)
+
+
+def _chunks(tiles: int, batch: int, sensed: int, *, whole: bool) -> Iterator[tuple[slice, slice]]:
+    """Tiles and vectors to work on at once; ``whole`` keeps the vectors of a tile together.
+
+    A large tile is cut at multiples of 16 vectors: torch draws normal numbers in sixteens.
+    """
+    each = max(batch * sensed, 1)
+    if tiles * each <= CHUNK:
+        yield EVERYTHING, EVERYTHING
+        return
+    if each <= CHUNK or whole:
+        count = max(1, CHUNK // each)
+        for first in range(0, tiles, count):
+            yield slice(first, first + count), EVERYTHING
+        return
+    rows = max(16, CHUNK // sensed // 16 * 16)
+    for tile in range(tiles):
+        for first in range(0, batch, rows):
+            yield slice(tile, tile + 1), slice(first, first + rows)

@@ -73,7 +73,10 @@ def spec_of() -> Callable[..., BoardSpec]:
 
 @pytest.fixture(scope="session")
 def quiet_board() -> Callable[..., SimBoard]:
-    """``quiet_board(spec, dtype="float64", **law)``: a board without noise, faults, spreads or converters."""
+    """``quiet_board(spec, dtype="float64", physics={...}, **law)``: no noise, faults, spreads or converters.
+
+    ``physics`` adds parts of the simulator's configuration: ``{"supply": Supply(...)}``.
+    """
     return _quiet_board
 
 
@@ -149,15 +152,16 @@ def _quiet_board(
     faults: Faults | None = None,
     read_noise: float = 0.0,
     amplifier_noise: float = 0.0,
+    physics: dict[str, Any] | None = None,
     **law: Any,
 ) -> SimBoard:
     spec = spec or _spec_of()
     threshold = 0.4 if spec.geometry.selector == "gated" else None
-    physics = SimulatorConfig(
+    config = SimulatorConfig(
         dtype=dtype, law=_law(**law), faults=faults or Faults(), read_noise=read_noise,
-        amplifier_noise=amplifier_noise, gate_threshold=threshold,
+        amplifier_noise=amplifier_noise, gate_threshold=threshold, **(physics or {}),
     )  # fmt: skip
-    return SimBoard(spec, physics, seed)
+    return SimBoard(spec, config, seed)
 
 
 def _noisy_board(spec: BoardSpec | None = None, *, seed: int = 0, fraction: float = 0.05, **law: Any) -> SimBoard:

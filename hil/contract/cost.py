@@ -81,7 +81,7 @@ def ramp_cost(op: Ramp, steps: int, spec: BoardSpec) -> Cost:
     seconds = op.shape.seconds + timing.write_event + timing.read_event + 2 * (timing.gap + timing.turnaround)
     visits = 2 if op.back else 1
     total = steps * seconds + (visits - 1) * steps * timing.write_event
-    return Cost(total, 2 * steps, steps, _half_selects(steps, op.sense.unselected, spec), 2 * CODE_BYTES * steps)
+    return Cost(total, 2 * steps, steps, half_selects(steps, op.sense.unselected, spec), 2 * CODE_BYTES * steps)
 
 
 def _read(op: Read, spec: BoardSpec) -> Cost:
@@ -116,7 +116,7 @@ def _pulse(op: Pulse, spec: BoardSpec) -> Cost:
     seconds += (kept * down_slots + turned * up_slots) * op.down.seconds
     seconds += slots * (timing.write_event + timing.gap) + len(op.blocks) * timing.kernel_select + 2 * timing.turnaround
     pulses = op.cycles * int(counts.abs().sum())
-    return Cost(seconds, slots, pulses, _half_selects(pulses, op.unselected, spec), CODE_BYTES * counts.numel())
+    return Cost(seconds, slots, pulses, half_selects(pulses, op.unselected, spec), CODE_BYTES * counts.numel())
 
 
 def _outer(op: Outer, spec: BoardSpec) -> Cost:
@@ -124,12 +124,13 @@ def _outer(op: Outer, spec: BoardSpec) -> Cost:
     timing = spec.timing
     events = 4 * blocks * slots  # a signed update is split into up to four sign quadrants
     seconds = events * (max(op.up.seconds, op.down.seconds) + timing.write_event + timing.gap)
-    pulses = int(coincidences(op).abs().sum())
+    firing = (bits.abs().sum(2, dtype=torch.int64) for bits in (op.row_bits, op.col_bits))
+    pulses = int(torch.mul(*firing).sum())  # those of all coincidences, since a line keeps its sign
     return Cost(
         seconds + blocks * timing.kernel_select + 2 * timing.turnaround,
         events,
         pulses,
-        _half_selects(pulses, op.unselected, spec),
+        half_selects(pulses, op.unselected, spec),
         (op.row_bits.numel() + op.col_bits.numel() + 3) // 4,
     )
 
@@ -140,8 +141,8 @@ def coincidences(op: Outer) -> Tensor:
     return product.to(torch.int32)
 
 
-def _half_selects(pulses: int, unselected: Bias | None, spec: BoardSpec) -> int:
-    """Cells that see a part of each pulse: those of both selected lines, or all others in the third scheme.
+def half_selects(pulses: int, unselected: Bias | None, spec: BoardSpec) -> int:
+    """Half-selected cell events of pulses: the cells of both selected lines see each, or all in the third scheme.
 
     A pulse that names no scheme is applied in the board's own, the first of its biases.
     """

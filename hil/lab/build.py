@@ -28,6 +28,7 @@ from hil.lab.runfile import (
     RunConfig,
     TighterLimits,
     TwinConfig,
+    WireTwinConfig,
     tightened,
 )
 from hil.lab.stop import StopToken
@@ -38,8 +39,10 @@ from hil.mapping import usual_mapping
 from hil.network import Network
 from hil.program import Method
 from hil.twin import MatrixTwin, TwinBackward
+from hil.wire_twin import WireTwin
 from protocols.core.draws import generator
 from protocols.progressive import Progressive
+from sim_backend.wires.conduction import LineResistance
 
 _MODULES: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
@@ -142,12 +145,14 @@ def new_model(network: NetworkConfig, samples: Samples, seed: int) -> nn.Sequent
     return nn.Sequential(*modules)
 
 
-def _put_on_board(run: RunConfig, samples: Samples, backend: Backend, method: Method | None) -> Network:
+def _put_on_board(
+    run: RunConfig, samples: Samples, backend: Backend, method: Method | None, backward: Backward
+) -> Network:
     """Places the network, and writes its first weights unless ``method`` is None."""
     config = run.network
     model = new_model(config, samples, run.seed)
     mapping = usual_mapping(backend.spec, w_max=config.w_max, margin=config.margin)
-    network = place_model(model, backend, mapping=mapping, backward=_backward(config), cost=samples.cost)
+    network = place_model(model, backend, mapping=mapping, backward=backward, cost=samples.cost)
     _disturb(network, config.activation_defects, run.seed)
     if method is None:
         return network
@@ -173,10 +178,14 @@ def _disturb(network: Network, sigma: float, seed: int) -> None:
             network.activations[number] = defective(inner, layer.n_out, sigma, source)
 
 
-def _backward(network: NetworkConfig) -> Backward:
+def _backward(network: NetworkConfig, board: BoardFile) -> Backward:
     chosen = network.backward
     if isinstance(chosen, TwinConfig):
         return TwinBackward(MatrixTwin(chosen.bound, chosen.every, chosen.averages))
+    if isinstance(chosen, WireTwinConfig):
+        wires = chosen.wires or (board.simulator.wires if board.simulator is not None else None)
+        lines = None if wires is None else LineResistance(wires)
+        return TwinBackward(WireTwin(chosen.bound, chosen.every, chosen.averages, lines=lines))
     return ChipBackward() if isinstance(chosen, ChipConfig) else NoBackward()
 
 
@@ -204,7 +213,7 @@ def build_job(
     opened(guard_of(backend))
     method = run.network.program if program else None
     return Job(
-        network=_put_on_board(run, samples, backend, method),
+        network=_put_on_board(run, samples, backend, method, _backward(run.network, plan.board.value)),
         protocol=run.protocol,
         samples=samples,
         guard=guard_of(backend),

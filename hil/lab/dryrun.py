@@ -33,9 +33,8 @@ def dry(board: Loaded[BoardFile]) -> Loaded[Any]:
     value = board.value
     if isinstance(value, SimulatedBoard):
         return board
-    spec = replace(value.spec, reading=replace(value.spec.reading, input_levels=None))  # the simulator has free inputs
     framed = isinstance(value, FramedBoardFile | ScpiBoardFile)
-    return replace(board, value=DryBoard(spec=spec, simulator=simulator_of(value), is_framed=framed))
+    return replace(board, value=DryBoard(spec=value.spec, simulator=simulator_of(value), is_framed=framed))
 
 
 def open_dry(board: DryBoard, spec: BoardSpec, seed: int) -> Backend:

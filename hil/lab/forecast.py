@@ -11,7 +11,7 @@ from hil.lab.build import Plan, build_job
 from hil.lab.dryrun import dry
 from hil.lab.guard import Guard
 from hil.lab.stop import StopToken
-from hil.units import duration
+from hil.units import duration, engineering
 from protocols.perturbation import NodePerturbation, WeightPerturbation
 from protocols.preflight import Preflight, preflight
 
@@ -33,6 +33,8 @@ class Forecast:
         lab_seconds: lab time on the board, s.
         setup_seconds: part of it before the first step, s.
         abort_seconds: longest time until an abort takes effect, s.
+        half_selects: half-selected cell events that pulses cause on a passive array.
+        joules: energy in the cells, J, where the simulator counts it; 0 where it does not.
         loss_first: mean cost of the first step.
         loss_last: mean cost of the last step tried.
         link: what goes over the link, and what bounds the run; None for a board without one.
@@ -49,6 +51,8 @@ class Forecast:
     lab_seconds: float
     setup_seconds: float
     abort_seconds: float
+    half_selects: int
+    joules: float
     loss_first: float
     loss_last: float
     preflight: Preflight | None = None
@@ -68,6 +72,8 @@ class Forecast:
             f"read events     {self.reads:,}",
             f"pulses          {self.pulses:,} at the rate of the first {STEPS} steps; later ones usually write less",
             f"pulses a cell   {self.pulses_per_cell:,} at most, {budget} the budget of {self.pulses_allowed:,}",
+            *([f"half-selects    {self.half_selects:,} of cells beside a pulse"] if self.half_selects else ()),
+            *([f"energy          {engineering(self.joules, 'J')} in the cells"] if self.joules else ()),
             f"lab time        {duration(self.lab_seconds)}, of which {duration(self.setup_seconds)} set-up",
             f"abort           takes effect within {duration(self.abort_seconds)}",
             *(self._link_lines(self.link) if self.link else ()),
@@ -129,6 +135,8 @@ def forecast(plan: Plan) -> Forecast:
         pulses_allowed=spec.limits.pulses_per_run,
         lab_seconds=whole("lab_seconds"),
         setup_seconds=setup["lab_seconds"],
+        half_selects=round(whole("half_selects")),
+        joules=whole("joules"),
         abort_seconds=0.05 if spec.abilities.safe_preempts else spec.timing.slice,
         loss_first=losses[0],
         loss_last=losses[-1],

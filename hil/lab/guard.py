@@ -102,7 +102,7 @@ class Guard:
             raise
 
     def _book(self, number: int | None, sent: Sequence[Op], outcomes: Sequence[Outcome]) -> None:
-        self.ledger.add(sent, outcomes, self._link(sent))
+        self.ledger.add(sent, outcomes, self._link(sent), self._spec)
         if self.audit is not None and number is not None:
             self.audit.outcome(number, outcomes)
 

@@ -56,6 +56,8 @@ class RunResult:
         reads: read events.
         pulses: pulses over all cells.
         lab_seconds: lab time, s.
+        half_selects: half-selected cell events that pulses caused on a passive array.
+        joules: energy in the cells, J, as far as the board knows it; None where it tells none.
         iterations_per_second: steps per second of wall time in this session, without evaluations and checkpoints.
         safe: what ``make_safe`` reported.
         error: why the run ended early.
@@ -72,6 +74,8 @@ class RunResult:
     reads: int
     pulses: int
     lab_seconds: float
+    half_selects: int
+    joules: float | None
     iterations_per_second: float
     safe: str
     error: str | None = None
@@ -82,7 +86,7 @@ class RunResult:
         """The result as plain JSON values."""
         names = (
             "status", "exit_code", "steps", "test_accuracy", "software_accuracy", "reads", "pulses", "lab_seconds",
-            "iterations_per_second", "safe", "error", "link_fraction", "link",
+            "half_selects", "joules", "iterations_per_second", "safe", "error", "link_fraction", "link",
         )  # fmt: skip
         return {"run_dir": str(self.run_dir), **{name: getattr(self, name) for name in names}}
 
@@ -92,8 +96,8 @@ class RunResult:
         kinds: dict[str, tuple[type, ...]] = {
             "status": (str,), "exit_code": (int,), "steps": (int,), "test_accuracy": (float, int, NoneType),
             "software_accuracy": (float, int, NoneType), "reads": (int,), "pulses": (int,), "lab_seconds": (float, int),
-            "iterations_per_second": (float, int), "safe": (str,), "error": (str, NoneType),
-            "link_fraction": (float, int, NoneType), "link": (str, NoneType),
+            "half_selects": (int,), "joules": (float, int, NoneType), "iterations_per_second": (float, int),
+            "safe": (str,), "error": (str, NoneType), "link_fraction": (float, int, NoneType), "link": (str, NoneType),
         }  # fmt: skip
         if any(name not in data or type(data[name]) not in allowed for name, allowed in kinds.items()):
             return None
@@ -102,10 +106,10 @@ class RunResult:
 
 def failure(error: str, exit_code: int) -> dict[str, Any]:
     """What ``as_dict`` gives, for a command that ended before there was a run."""
-    names = ("run_dir", "test_accuracy", "software_accuracy", "safe", "link_fraction", "link")
+    names = ("run_dir", "test_accuracy", "software_accuracy", "joules", "safe", "link_fraction", "link")
     nothing: dict[str, Any] = dict.fromkeys(names)
-    zero = {"steps": 0, "reads": 0, "pulses": 0, "lab_seconds": 0.0, "iterations_per_second": 0.0}
-    return {"status": "failed", "exit_code": exit_code, "error": error, **nothing, **zero}
+    zero = {"steps": 0, "reads": 0, "pulses": 0, "lab_seconds": 0.0, "half_selects": 0}
+    return {"status": "failed", "exit_code": exit_code, "error": error, **nothing, **zero, "iterations_per_second": 0.0}
 
 
 class Observer(Protocol):

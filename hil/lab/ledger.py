@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from hil.contract import Flag, Op, Outcome, Read, ReadCells
+from hil.contract import BoardSpec, Flag, Op, Outcome, Outer, Pulse, Ramp, Read, ReadCells
+from hil.contract.cost import half_selects
 
 _READS = (Read, ReadCells)
 _REMARKABLE = 0xFF & ~int(Flag.NOT_MEASURED | Flag.STOPPED)
@@ -22,6 +23,8 @@ class Ledger:
         pulses: pulses over all cells.
         lab_seconds: lab time, s.
         flagged: measured values with a flag other than STOPPED, which says that a ramp ended well.
+        half_selects: half-selected cell events that pulses caused on a passive array, those of lowered writes included.
+        joules: energy in the cells, J, as far as the board knows it.
     """
 
     lists: int = 0
@@ -30,9 +33,11 @@ class Ledger:
     pulses: int = 0
     lab_seconds: float = 0.0
     flagged: int = 0
+    half_selects: int = 0
+    joules: float = 0.0
 
-    def add(self, ops: Sequence[Op], outcomes: Sequence[Outcome], link_seconds: float) -> None:
-        """Books one list."""
+    def add(self, ops: Sequence[Op], outcomes: Sequence[Outcome], link_seconds: float, spec: BoardSpec) -> None:
+        """Books one list that was sent to a board with this spec."""
         self.lists += 1
         self.lab_seconds += link_seconds
         for op, outcome in zip(ops, outcomes, strict=True):
@@ -42,9 +47,25 @@ class Ledger:
             elif outcome.applied is not None:
                 self.writes += outcome.events
                 self.pulses += int(outcome.applied.sum())
+                self.half_selects += disturbed(op, outcome, spec)
+            self.joules += outcome.joules or 0.0
             if outcome.flags is not None:
                 self.flagged += int((outcome.flags & _REMARKABLE).count_nonzero())
 
     def as_dict(self) -> dict[str, float | int]:
         """The totals by name."""
         return asdict(self)
+
+
+def disturbed(op: Op, outcome: Outcome, spec: BoardSpec) -> int:
+    """Half-selected cell events that a writing operation caused."""
+    if outcome.applied is None or spec.geometry.selector == "gated":
+        return 0
+    match op:
+        case Pulse() | Outer():
+            unselected = op.unselected
+        case Ramp():
+            unselected = op.sense.unselected
+        case _:
+            return 0
+    return half_selects(int(outcome.applied.sum()), unselected, spec)

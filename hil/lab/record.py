@@ -24,7 +24,7 @@ from hil.lab.plain import printable
 from hil.lab.transaction import transaction
 from hil.protocol import StepRecord
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -33,11 +33,11 @@ CREATE TABLE intent (
     peak_volts REAL NOT NULL, pulses INTEGER NOT NULL);
 CREATE TABLE outcome (
     intent INTEGER PRIMARY KEY, ops INTEGER NOT NULL, seconds REAL NOT NULL, events INTEGER NOT NULL,
-    applied INTEGER NOT NULL);
+    applied INTEGER NOT NULL, joules REAL);
 CREATE TABLE step (
     step INTEGER PRIMARY KEY, loss REAL, correct REAL, lists INTEGER NOT NULL, reads INTEGER NOT NULL,
     writes INTEGER NOT NULL, pulses INTEGER NOT NULL, lab_seconds REAL NOT NULL, flagged INTEGER NOT NULL,
-    numbers TEXT NOT NULL);
+    half_selects INTEGER NOT NULL, joules REAL NOT NULL, numbers TEXT NOT NULL);
 CREATE TABLE evaluation (step INTEGER NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (step, name)) WITHOUT ROWID;
 CREATE TABLE event (
     id INTEGER PRIMARY KEY, step INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
@@ -64,6 +64,8 @@ class StepRow:
     pulses: int
     lab_seconds: float
     flagged: int
+    half_selects: int
+    joules: float
     numbers: Mapping[str, float]
 
 
@@ -85,7 +87,7 @@ class Record:
     def __init__(self, path: Path, *, full_sync: bool = False) -> None:
         self.path = path
         self.step = SETUP_STEP
-        self._outcomes: list[tuple[int, int, float, int, int]] = []
+        self._outcomes: list[tuple[int, int, float, int, int, float | None]] = []
         self._events: list[tuple[int, float, str, str]] = []
         self._known: dict[Blocks, int] = {}
         with self._storage():
@@ -118,20 +120,22 @@ class Record:
     def outcome(self, number: int, outcomes: Sequence[Outcome]) -> None:
         """Keeps what came of a list until the step is committed; see ``Audit``."""
         seconds, events, applied = 0.0, 0, 0
+        joules: float | None = None
         for o in outcomes:
             seconds += o.seconds
             events += o.events
             applied += 0 if o.applied is None else int(o.applied.sum())
-        self._outcomes.append((number, len(outcomes), seconds, events, applied))
+            joules = joules if o.joules is None else (joules or 0.0) + o.joules
+        self._outcomes.append((number, len(outcomes), seconds, events, applied, joules))
 
     def commit_step(self, record: StepRecord, ledger: Ledger, evaluation: Mapping[str, float]) -> None:
         """Commits a step with all that belongs to it."""
         totals, numbers = ledger.as_dict(), json.dumps(dict(record.numbers), sort_keys=True)
-        names = ("lists", "reads", "writes", "pulses", "lab_seconds", "flagged")
+        names = ("lists", "reads", "writes", "pulses", "lab_seconds", "flagged", "half_selects", "joules")
         row = (record.step, record.loss, record.correct, *(totals[name] for name in names), numbers)
         with self._transaction():
             self._flush()
-            self._db.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             self._evaluation(record.step, evaluation)
         self._forget()
 
@@ -243,6 +247,11 @@ class Record:
                 raise
             return
         version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if 0 < version < _VERSION:
+            problem = (
+                f"this run record has version {version}, of an earlier Crossbar-HIL; this one reads version {_VERSION}"
+            )
+            raise CheckpointError(str(self.path), f"{problem}: begin a new run, or use the release that wrote it")
         if version != _VERSION or found != _layout():
             problem = f"this is not a run record of version {_VERSION}: its tables are other ones"
             raise CheckpointError(str(self.path), problem)
@@ -257,11 +266,13 @@ class Record:
     def _step_row(self, row: Sequence[Any]) -> StepRow:
         step, loss, correct, *totals, numbers = row
         with self._sound():
-            lists, reads, writes, pulses, lab_seconds, flagged = (float(total) for total in totals)
+            lists, reads, writes, pulses, lab_seconds, flagged, half_selects, joules = (
+                float(total) for total in totals
+            )
             named = {str(name): float(value) for name, value in json.loads(numbers).items()}
             return StepRow(
                 int(step), self._number_of(loss), self._number_of(correct), int(lists), int(reads), int(writes),
-                int(pulses), lab_seconds, int(flagged), named,
+                int(pulses), lab_seconds, int(flagged), int(half_selects), joules, named,
             )  # fmt: skip
 
     def _number_of(self, value: Any) -> float:
@@ -270,7 +281,7 @@ class Record:
             return float("nan") if value is None else float(value)
 
     def _flush(self) -> None:
-        self._db.executemany("INSERT INTO outcome VALUES (?, ?, ?, ?, ?)", self._outcomes)
+        self._db.executemany("INSERT INTO outcome VALUES (?, ?, ?, ?, ?, ?)", self._outcomes)
         self._db.executemany("INSERT INTO event (step, at, kind, text) VALUES (?, ?, ?, ?)", self._events)
 
     def _forget(self) -> None:

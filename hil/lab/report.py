@@ -17,7 +17,7 @@ from hil.lab import checkpoint as checkpoints
 from hil.lab import config
 from hil.lab.figures import canvas, png
 from hil.lab.record import Record, StepRow
-from hil.units import duration
+from hil.units import duration, engineering
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 62rem; margin: 2.5rem auto; padding: 0 1.5rem; }
@@ -90,6 +90,8 @@ def _cards(result: dict[str, Any], steps: list[StepRow]) -> str:
             ("pulses", f"{last.pulses:,}", False),
             ("read events", f"{last.reads:,}", False),
         ]
+        if last.joules:
+            cards.append(("energy in the cells", engineering(last.joules, "J"), False))
     safe = str(result.get("safe", "SAFE NOT CONFIRMED: the run did not end"))
     cards.append(("board", safe, not safe.startswith("SAFE confirmed")))
     shown = (
@@ -111,6 +113,11 @@ def _totals(steps: list[StepRow]) -> str:
         ("flagged values", f"{last.flagged:,}", f"{last.flagged / count:,.1f}"),
         ("lab time", duration(last.lab_seconds), duration(last.lab_seconds / count)),
     ]
+    if last.half_selects:
+        rows.append(("half-selected cells", f"{last.half_selects:,}", f"{last.half_selects / count:,.1f}"))
+    if last.joules:
+        each = engineering(last.joules / count, "J")
+        rows.append(("energy in the cells", engineering(last.joules, "J"), each))
     body = "".join(f"<tr><td>{a}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
     return f"<h2>What it took</h2><table><tr><th></th><th>in all</th><th>a step</th></tr>{body}</table>"
 

@@ -18,6 +18,7 @@ from hil.program import ByPulses, ByRamps
 from hil.units import Seconds, Volts, engineering
 from protocols.baselines import Software
 from protocols.training import Training
+from sim_backend.wires.config import Wires
 
 MOST_THREADS = 64
 """A run file that asks for a hundred thousand makes torch crash."""
@@ -59,6 +60,28 @@ class TwinConfig:
     """
 
     kind: Literal["twin"] = "twin"
+    bound: float = 0.2
+    every: int = 1000
+    averages: int = 4
+
+    def __post_init__(self) -> None:
+        above_zero(self, "bound")
+        at_least_one(self, "every", "averages")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireTwinConfig:
+    """Errors go back through a twin that knows the resistance of the lines.
+
+    Args:
+        wires: the lines; None for those of the board file's simulator.
+        bound: see ``TwinConfig``.
+        every: see ``TwinConfig``.
+        averages: see ``TwinConfig``.
+    """
+
+    kind: Literal["wire_twin"] = "wire_twin"
+    wires: Wires | None = None
     bound: float = 0.2
     every: int = 1000
     averages: int = 4
@@ -138,7 +161,7 @@ class NetworkConfig:
     margin: float = 0.03
     weights: GlorotWeights | SoftwareWeights | ProgressiveWeights = field(default_factory=GlorotWeights)
     program: ByPulses | ByRamps | None = None
-    backward: NoneConfig | ChipConfig | TwinConfig = field(default_factory=NoneConfig)
+    backward: NoneConfig | ChipConfig | TwinConfig | WireTwinConfig = field(default_factory=NoneConfig)
     activation_defects: float = 0.0
 
     def __post_init__(self) -> None:

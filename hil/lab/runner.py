@@ -23,6 +23,7 @@ from hil.lab.readback import carry_wear, distance, read_network, restore
 from hil.lab.record import SETUP_STEP, Record, StepRow
 from hil.lab.states import Machine, RunState
 from hil.lab.stop import StopToken
+from hil.lowering import Lowering
 from hil.protocol import State
 from hil.units import engineering
 
@@ -114,6 +115,7 @@ class Runner:
                 saved = state.step
         if saved != state.step:
             self._save(job, state)
+        self._tell_lowering(job.network.backend)
         self._link = watch.use(self._session_steps)
         if self._link is not None:
             self._event("link", str(self._link))
@@ -205,6 +207,15 @@ class Runner:
             f"{lists} may have been applied at the cut-off (first: {kinds}, {pulses} pulses, step {step}){back}"
         )
 
+    def _tell_lowering(self, backend: Backend) -> None:
+        """Notes what the board could not do by itself, and what that did to half-selected cells."""
+        if not isinstance(backend, Lowering) or not backend.notes:
+            return
+        text = "; ".join(f"{what} ({times:,} times)" for what, times in sorted(backend.notes.items()))
+        if backend.half_selects:
+            text += f"; lowered writes half-selected cells {backend.half_selects:,} times"
+        self._event("lowering", text)
+
     def _stopping(self) -> bool:
         """Whether to end before the next step; waits here while the run is paused."""
         stop = self.desk.stop
@@ -276,6 +287,8 @@ class Runner:
             reads=ledger.reads,
             pulses=ledger.pulses,
             lab_seconds=ledger.lab_seconds,
+            half_selects=ledger.half_selects,
+            joules=ledger.joules or None,
             iterations_per_second=self._session_steps / self._seconds if self._seconds > 0 else 0.0,
             safe=safe,
             error="; ".join(texts) or None,
@@ -306,4 +319,5 @@ def _as_fault(board: Backend, what: str, error: Exception) -> HilError:
 
 
 def _totals(row: StepRow) -> Ledger:
-    return Ledger(row.lists, row.reads, row.writes, row.pulses, row.lab_seconds, row.flagged)
+    names = ("lists", "reads", "writes", "pulses", "lab_seconds", "flagged", "half_selects", "joules")
+    return Ledger(**{name: getattr(row, name) for name in names})

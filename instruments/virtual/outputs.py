@@ -88,4 +88,4 @@ def _peak(volts: Tensor) -> float:
     if not volts.numel():
         return 0.0
     values = (volts if volts.is_floating_point() else volts.double()).numpy()
-    return float(np.abs(values).max())  # NaN, where there is one
+    return float(np.maximum(values.max(), -values.min()))  # NaN, where there is one

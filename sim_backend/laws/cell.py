@@ -283,6 +283,11 @@ def rising(dose: Tensor) -> Tensor:
     return torch.sign(dose).add_(1.0).mul_(0.5)
 
 
+def root_(values: Tensor) -> Tensor:
+    """Square roots in place, 3e-19 for 0: math libraries take ten times as long over an exact 0."""
+    return values.clamp_(min=1e-37).sqrt_()
+
+
 def within_one(part: object, *names: str) -> None:
     """Refuses shares outside 0 to 1.
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sim_backend.laws.cell import StepCell, rising
+from sim_backend.laws.cell import StepCell, rising, root_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,5 +30,5 @@ class ConstantStep(StepCell):
         step = torch.lerp(params["down"], params["up"], rising(dose))
         if self.step_std == 0:
             return torch.addcmul(g, step, dose)
-        noise = torch.randn(g.shape, generator=generator, dtype=g.dtype).mul_(dose.abs().sqrt_())
+        noise = torch.randn(g.shape, generator=generator, dtype=g.dtype).mul_(root_(dose.abs()))
         return step.mul_(noise.mul_(self.step_std).add_(dose)).add_(g)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sim_backend.laws.cell import root_
+
 _LEAST = 1e-12
 """A pull that is no pull; its square still is a float32."""
 _MOST = 0.999
@@ -34,7 +36,7 @@ def relaxed(distance: Tensor, pull: Tensor, count: Tensor, std: float, generator
     lost = torch.log1p(-pull).mul_(count).expm1_()  # q^k - 1
     if std == 0:
         return lost.mul_(distance).neg_()
-    ratio = (pull * std).div_(1.0 - pull).square_().log1p_().mul_(count).expm1_().sqrt_()
+    ratio = root_((pull * std).div_(1.0 - pull).square_().log1p_().mul_(count).expm1_())
     noise = torch.randn(distance.shape, generator=generator, dtype=distance.dtype).mul_(ratio)
     return torch.addcmul(lost, lost + 1.0, noise).mul_(distance).neg_()
 
@@ -46,7 +48,7 @@ def relaxed_additive(
     lost = torch.log1p(-pull).mul_(count).expm1_()
     if jitter is None:
         return lost.mul_(distance).neg_()
-    spread = (lost * (lost + 2.0)).neg_().div_(pull * (2.0 - pull)).sqrt_().mul_(jitter)
+    spread = root_((lost * (lost + 2.0)).neg_().div_(pull * (2.0 - pull))).mul_(jitter)
     noise = torch.randn(distance.shape, generator=generator, dtype=distance.dtype)
     return torch.addcmul(lost.mul_(distance).neg_(), spread, noise)
 

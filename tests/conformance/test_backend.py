@@ -1,7 +1,7 @@
 """What every backend does, whatever is behind it: simulators, the guarded stack, drivers over virtual boards.
 
 A backend joins by one line in ``BACKENDS``: a name and a function that opens a fresh one on a tiny board, every time on
-the same chip. ``pytest tests/conformance --board URL`` runs the same tests on the board behind a URL or of a board file,
+the same chip. ``pytest tests/conformance --board URL`` runs the same tests on the board behind a URL or of a file,
 those that only read before those that write (``conftest.py`` puts them in order); it always ends safe.
 """
 

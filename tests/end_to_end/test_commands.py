@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 BOARD = ROOT / "config" / "boards" / "daffodil.yaml"
 KEYS = {
     "status", "exit_code", "run_dir", "test_accuracy", "software_accuracy", "steps", "reads", "pulses", "lab_seconds",
-    "iterations_per_second", "safe", "error", "link_fraction", "link",
+    "half_selects", "joules", "iterations_per_second", "safe", "error", "link_fraction", "link",
 }  # fmt: skip
 RunFile = Callable[..., Path]
 

@@ -12,6 +12,8 @@ import pytest
 from hil.errors import LimitExceeded
 from hil.lab import runs
 from hil.lab.forecast import STEPS, forecast
+from hil.lab.record import Record
+from hil.lab.report import write_report
 from hil.lab.runs import read_plan
 
 IDEAL = Path(__file__).parents[2] / "config" / "boards" / "ideal.yaml"
@@ -33,11 +35,16 @@ def test_reads_are_foretold_exactly(bench: Any, xor: Content, tmp_path: Path, st
 
 
 def test_pulses_of_a_cell_are_not_foretold_too_low(bench: Any, xor: Content, tmp_path: Path) -> None:
-    told = forecast(read_plan(xor(steps=STEPS)))
+    """A run that looks at its test samples only at the ends reads as often as the forecast, so noise is the same."""
+    told = forecast(read_plan(xor(steps=STEPS, evaluate_every=STEPS)))
     allowed = told.pulses_per_cell
-    assert runs.run(xor(steps=STEPS, limits={"pulses_per_run": allowed}), out=tmp_path / "a").exit_code == 0
+
+    def within(budget: int) -> dict[str, Any]:
+        return xor(steps=STEPS, evaluate_every=STEPS, limits={"pulses_per_run": budget})
+
+    assert runs.run(within(allowed), out=tmp_path / "a").exit_code == 0
     with pytest.raises(LimitExceeded):
-        forecast(read_plan(xor(steps=STEPS, limits={"pulses_per_run": allowed - 1})))
+        forecast(read_plan(within(allowed - 1)))
 
 
 def test_the_budget_is_compared(bench: Any, xor: Content) -> None:
@@ -52,3 +59,31 @@ def test_the_budget_is_compared(bench: Any, xor: Content) -> None:
 def test_boards_are_closed(bench: Any, xor: Content) -> None:
     forecast(read_plan(xor()))
     assert bench.closed == 1
+
+
+def test_energy_is_foretold_where_the_simulator_counts_it(bench: Any, xor: Content, tmp_path: Path) -> None:
+    assert forecast(read_plan(xor(steps=5, board=str(IDEAL)))).joules == 0.0
+    board = tmp_path / "counting.yaml"
+    board.write_text(IDEAL.read_text() + "  energy: {read_seconds: 1 us}\n")
+    content = xor(steps=5, board=str(board))
+    told = forecast(read_plan(content))
+    result = runs.run(content, out=tmp_path / "a")
+    assert told.joules == pytest.approx(result.joules, rel=0.2) and told.joules > 0
+    assert runs.run(xor(steps=1, board=str(IDEAL)), out=tmp_path / "b").joules is None
+    assert any(line.startswith("energy ") and line.endswith("J in the cells") for line in told.lines())
+    assert not any(line.startswith("half-selects") for line in told.lines())
+    assert any(line.startswith("half-selects    12 ") for line in replace(told, half_selects=12).lines())
+    assert "energy in the cells" in write_report(tmp_path / "a").read_text()
+
+
+def test_what_was_lowered_is_noted_in_the_record(bench: Any, xor: Content, tmp_path: Path) -> None:
+    board = tmp_path / "least.yaml"
+    text = IDEAL.read_text().replace(
+        "[Read, ReadCells, Pulse, Outer, Ramp, Wait, Probe]", "[ReadCells, Pulse, Wait, Probe]"
+    )
+    board.write_text(text)
+    runs.run(xor(steps=2, board=str(board)), out=tmp_path / "a")
+    record = Record(tmp_path / "a" / "run.db")
+    told = [text for _, _, kind, text in record.events() if kind == "lowering"]
+    record.close()
+    assert len(told) == 1 and "Read: made of ReadCells and arithmetic (" in told[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,12 +24,13 @@ from guard_operations import (
     written,
 )
 
-from hil.contract import BoardSpec, Flag, Outcome, Range
+from hil.contract import Bias, BoardSpec, Flag, Outcome, Range
 from hil.errors import Aborted, BoardFault, CheckpointError, LimitBreached, LimitExceeded, StorageError, Unsupported
 from hil.lab.guard import Guard
 from hil.lab.ledger import Ledger
 from hil.lab.stop import StopToken
 from sim_backend.board import SimBoard
+from sim_backend.energy import Energy
 
 SpecOf = Callable[..., BoardSpec]
 
@@ -122,7 +124,25 @@ def test_the_ledger_counts_flags_that_say_something_is_wrong(gated: BoardSpec) -
     guard.execute([read_cells(0.1)])
     assert guard.ledger.as_dict() == {
         "lists": 1, "reads": 1, "writes": 0, "pulses": 0, "lab_seconds": 0.0, "flagged": 3,
+        "half_selects": 0, "joules": 0.0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("bias", "others"), [(Bias.HALF, 9), (Bias.THIRD, 29), (Bias.GROUND, 0), (None, 0)])
+def test_the_ledger_counts_half_selects_of_writes_and_energy(
+    spec_of: SpecOf, quiet_board: Callable[..., SimBoard], bias: Bias | None, others: int
+) -> None:
+    board = quiet_board(spec_of(selector="passive"), physics={"energy": Energy(read_seconds=1e-3)})
+    guard = Guard(board)
+    held = shape(gate=None, amps=1e-4)
+    ops = [replace(pulse(held, counts=-3, down=held), unselected=bias), read_cells(0.1, amps=1e-4)]
+    outcomes = guard.execute(ops)
+    pulses = int(outcomes[0].applied.sum())
+    assert guard.ledger.half_selects == pulses * others and pulses > 0
+    assert guard.ledger.joules == outcomes[0].joules + outcomes[1].joules > outcomes[1].joules > 0
+    gated = Guard(quiet_board())
+    gated.execute([replace(pulse(shape(gate=2.5), counts=-3, down=shape(gate=2.5)), unselected=bias)])
+    assert gated.ledger.half_selects == 0 and gated.ledger.joules == 0.0
 
 
 def test_a_snapshot_holds_board_and_wear_and_goes_back_whole_or_not_at_all(

@@ -32,8 +32,10 @@ def pulse() -> Checked:
     return Checked(Pulse(BLOCKS, COUNTS, SHAPE, SHAPE), 1.0, COUNTS.long())
 
 
-def outcome(seconds: float = 0.5, events: int = 3, applied: torch.Tensor | None = None) -> Outcome:
-    return Outcome(None, None, applied, 0.0, seconds, events)
+def outcome(
+    seconds: float = 0.5, events: int = 3, applied: torch.Tensor | None = None, joules: float | None = None
+) -> Outcome:
+    return Outcome(None, None, applied, 0.0, seconds, events, joules)
 
 
 @pytest.fixture
@@ -71,14 +73,17 @@ def test_an_intent_says_what_will_be_sent_and_is_committed_at_once(record: Recor
 def test_a_step_holds_outcomes_totals_and_events_together(record: Record) -> None:
     record.step = 0
     number = record.intent([read(), pulse()])
-    record.outcome(number, [outcome(), outcome(applied=COUNTS)])
+    record.outcome(number, [outcome(), outcome(applied=COUNTS, joules=0.25)])
     record.event("remark", "hello", 12.5)
     assert look(record, "SELECT * FROM outcome") == look(record, "SELECT * FROM event") == []
-    record.commit_step(StepRecord(0, 0.25, 0.5, {"b": 2.0, "a": 1.0}), Ledger(1, 3, 3, 20_000, 1.0, 4), {"acc": 0.9})
-    assert look(record, "SELECT * FROM outcome") == [(number, 2, 1.0, 6, 20_000)]
+    record.commit_step(
+        StepRecord(0, 0.25, 0.5, {"b": 2.0, "a": 1.0}), Ledger(1, 3, 3, 20_000, 1.0, 4, 7, 0.5), {"acc": 0.9}
+    )
+    assert look(record, "SELECT * FROM outcome") == [(number, 2, 1.0, 6, 20_000, 0.25)]
     (row,) = record.steps()
     assert (row.step, row.loss, row.correct, dict(row.numbers)) == (0, 0.25, 0.5, {"a": 1.0, "b": 2.0})
     assert (row.lists, row.reads, row.writes, row.pulses, row.lab_seconds, row.flagged) == (1, 3, 3, 20_000, 1.0, 4)
+    assert (row.half_selects, row.joules) == (7, 0.5)
     assert record.last_step() == row
     assert record.evaluations("acc") == [(0, 0.9)] and record.evaluations("other") == []
     assert record.events() == [(0, 12.5, "remark", "hello")]
@@ -94,6 +99,21 @@ def test_a_step_that_cannot_be_stored_leaves_nothing_and_loses_nothing(record: R
     assert [row[0] for row in record.in_doubt()] == [2]
     record.commit_step(StepRecord(1, 1.0, 1.0), Ledger(), {})
     assert [text for *_, text in record.events()] == ["kept"] and record.in_doubt() == []
+
+
+def test_a_record_of_an_earlier_version_is_refused_with_what_to_do(record: Record, tmp_path: Path) -> None:
+    record.close()
+    db = sqlite3.connect(tmp_path / "run.db", isolation_level=None)
+    db.execute("PRAGMA user_version = 1")
+    db.close()
+    with pytest.raises(CheckpointError, match="version 1, of an earlier Crossbar-HIL; .* begin a new run"):
+        Record(tmp_path / "run.db")
+
+
+def test_energy_that_a_board_does_not_know_is_null(record: Record) -> None:
+    record.outcome(record.intent([read()]), [outcome()])
+    record.commit_setup({})
+    assert look(record, "SELECT joules FROM outcome") == [(None,)]
 
 
 def test_what_is_not_a_number_comes_back_as_such(record: Record) -> None:

@@ -27,7 +27,6 @@ TABLE = JumpTable(
           np.array([[0.1, 0.3, 0.8, 1.0], [0.0, 0.5, 0.5, 1.0], [0.4, 0.9, 1.0, 1.0]])),
     Jumps(np.array([2e-5, 5e-5]), np.array([-2e-6, -1e-6, 0.0]), np.array([[0.0, 0.2, 1.0], [0.5, 0.7, 1.0]])),
 )  # fmt: skip
-TIOX = Path(__file__).parents[3] / "shared" / "data" / "tiox_jump_tables" / "1.5V"
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -260,15 +259,3 @@ def test_the_board_runs_on_it(tmp_path):
     moved = chip.state["g"] != before
     assert moved[0, 1].all() and moved.sum() == 5
     assert chip.snapshot()["law.gain"].shape == (1, 4, 5)
-
-
-@pytest.mark.skipif(not TIOX.parent.exists(), reason="the measured tables are not beside this checkout")
-def test_the_measured_tables_reproduce_themselves():
-    from sim_backend.fit.files import read_table
-
-    table = read_table(TIOX)
-    for up in (True, False):
-        for row in (0, 50, 99):
-            jumps = table.of(up)
-            g = torch.full((N,), float(jumps.g[row]), dtype=torch.float64)
-            follows(JumpSampler(table).draw(g, torch.full((N,), up), gen()), jumps.dg, jumps.cdf[row])

@@ -14,8 +14,6 @@ from sim_backend.fit import files
 from sim_backend.fit.files import as_text, read_table
 from sim_backend.fit.table import Jumps, JumpTable
 
-TIOX = Path(__file__).parents[3] / "shared" / "data" / "tiox_jump_tables"
-
 
 def jumps(rows: int = 3, columns: int = 4, seed: int = 0) -> Jumps:
     source = np.random.default_rng(seed)
@@ -145,11 +143,3 @@ def test_means_and_quantiles_of_a_row():
     assert one.means == pytest.approx([1e-6 * (-0.1 - 0.2 + 0.25), 1e-6 * (-0.2 - 0.25 + 0.15)])
     assert one.quantiles(0.5) == pytest.approx([0.0, -0.4e-6], abs=1e-20)
     assert one.reach == pytest.approx((0.0, 3e-6)) and Jumps(G[:1], DG, CDF[:1]).reach == (0.0, 1.0)
-
-
-@pytest.mark.skipif(not TIOX.exists(), reason="the measured tables are not beside this checkout")
-def test_the_measured_tables_can_be_read():
-    table = read_table(TIOX / "1.5V")
-    assert table.up.cdf.shape == table.down.cdf.shape == (100, 100)
-    assert table.up.g[[0, -1]].tolist() == [5e-6, 30e-6] and (np.diff(table.up.means) < 0).all()
-    assert table.reach == pytest.approx((4.75e-6, 30.25e-6), rel=1e-3)
