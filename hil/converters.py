@@ -56,8 +56,12 @@ class Converter:
         A value at or beyond the first or last code keeps the rail's value and is flagged; the flags are None when no
         value touched a rail.
         """
+        return self.sample_codes_(values.mul_(1.0 / self.step))
+
+    def sample_codes_(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same for values that are given in codes, not yet whole ones."""
         first, last = self.first, self.last
-        codes = values.mul_(1.0 / self.step).round_()
+        codes.round_()
         flags = None
         if codes.numel() and (float(codes.amin()) <= first or float(codes.amax()) >= last):  # faster than aminmax
             flags = (codes >= last).to(torch.uint8) * int(Flag.SAT_HIGH)

@@ -48,9 +48,11 @@ class Sensing:
         if self.averages > 1 or self.compliance is not None or not isinstance(spread, Tensor):
             torch.bmm(volts, k, out=amps)
             return self.convert_(amps, spread)
-        amps.normal_(generator=self.generator).mul_(spread)
-        torch.baddbmm(amps, volts, k, out=amps)  # the product is added to its noise: one pass less
-        return self._digits_(amps)
+        plain = None if self.lines is not None or self.scale is not None else self.adc
+        one = 1.0 if plain is None else 1.0 / plain.step
+        amps.normal_(generator=self.generator).mul_(spread * one)
+        torch.baddbmm(amps, volts, k, alpha=one, out=amps)  # the product is added to its noise: one pass less
+        return self._digits_(amps) if plain is None else plain.sample_codes_(amps)[1]  # in codes: another pass less
 
     def convert_(self, amps: Tensor, spread: Spread) -> Tensor | None:
         """Turns exact currents into measured ones, in place; gives the flags, None for none."""

@@ -1,4 +1,4 @@
-"""How old cells are: when each was last pulsed, and at what conductance it started from there."""
+"""How old cells are: when each was last pulsed or disturbed, and at what conductance it started from there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def age_tensors(g: Tensor, pulses: Tensor) -> dict[str, Tensor]:
-    """What the ages of a chip need: its clock, and per cell the start, its conductance and the pulses so far.
+    """What the ages of a chip need: its clock, and per cell the start, its conductance then and now, and the pulses.
 
     Args:
         g: conductances, S.
@@ -20,16 +20,19 @@ def age_tensors(g: Tensor, pulses: Tensor) -> dict[str, Tensor]:
         "age.shown": torch.zeros((), dtype=torch.float64),
         "age.born": torch.zeros(g.shape, dtype=torch.float64),
         "age.start": g.clone(),
+        "age.seen": g.clone(),
         "age.pulses": pulses.clone(),
     }
 
 
 def renewed(state: Mapping[str, Tensor]) -> Tensor | None:
-    """Starts anew the cells that were pulsed since the last look, and names them, [n] flat; None for none."""
-    if torch.equal(state["age.pulses"], state["pulses"]):
+    """Starts anew the cells that were pulsed or moved since the last look, and names them, [n] flat; None for none."""
+    if torch.equal(state["age.pulses"], state["pulses"]) and torch.equal(state["age.seen"], state["g"]):
         return None
-    cells = (state["age.pulses"] != state["pulses"]).view(-1).nonzero().view(-1)
+    moved = state["age.seen"] != state["g"]  # by pulses on other cells
+    cells = (moved | (state["age.pulses"] != state["pulses"])).view(-1).nonzero().view(-1)
     state["age.pulses"].copy_(state["pulses"])
+    state["age.seen"].copy_(state["g"])
     state["age.start"].view(-1)[cells] = state["g"].view(-1)[cells]
     state["age.born"].view(-1)[cells] = state["age.clock"]
     return cells
@@ -55,4 +58,5 @@ def shown(state: Mapping[str, Tensor], g: Tensor) -> bool:
     if torch.equal(fresh, state["g"]):
         return False
     state["g"].copy_(fresh)
+    state["age.seen"].copy_(fresh)
     return True

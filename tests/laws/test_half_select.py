@@ -10,6 +10,7 @@ import torch
 from hil.contract import Bias, Blocks, Kind, Outer, Pulse, Ramp, Sense, Shape, Stop
 from hil.contract.cost import cost
 from hil.errors import CheckpointError
+from sim_backend.aging.pcm import PcmDrift
 
 ON = {"half_select": True}
 PULSE = Shape(2.0, 1e-6, amps=1e-3)
@@ -73,6 +74,15 @@ def test_disturb_goes_the_way_of_the_pulse_and_a_third_disturbs_less_than_half(q
         sizes[bias] = float(moved.abs().mean())
         assert bool((moved * count >= 0).all())
     assert sizes[Bias.HALF] > 2 * sizes[Bias.THIRD] > 0.0 == sizes[Bias.FLOAT] == sizes[Bias.GROUND]
+
+
+def test_drift_does_not_undo_what_a_half_select_did(quiet_board, spec_of):
+    """Aging shows conductances since the last pulse of a cell; a pulse on another cell moves it all the same."""
+    spec, still = spec_of(selector="passive", limits={"write_volts": 5.0}), PcmDrift(exponent=0.0)
+    with_aging = quiet_board(spec, physics=ON | {"aging": still}, **LAW)
+    moved = one_pulse(with_aging, Bias.HALF, 3)
+    assert torch.equal(moved, one_pulse(passive(spec_of, quiet_board), Bias.HALF, 3))
+    assert bool((moved[on_lines()] > 0).all())
 
 
 def test_nothing_moves_below_the_threshold_but_it_is_counted(quiet_board, spec_of):
