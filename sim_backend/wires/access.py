@@ -50,7 +50,7 @@ def passive_cells(g: Tensor, circuit: Circuit, unselected: Bias) -> Tensor:
         return (k + own) / 2.0
     if unselected is Bias.THIRD:
         return (2.0 * k - k.sum(1, keepdim=True) + 2.0 * own) / 3.0
-    return 1.0 / _joined(_impedance(whole), rows)
+    return 1.0 / joined_ohms(impedances(whole), rows)
 
 
 def gated_cells(g: Tensor, circuit: Circuit, *, alone: bool) -> Tensor:
@@ -63,9 +63,9 @@ def gated_cells(g: Tensor, circuit: Circuit, *, alone: bool) -> Tensor:
             cells of the row draw current from its word line.
     """
     g = g.detach().double()
-    foot = _path(circuit.bit, g.shape[1]).flip(0).to(g.device)[:, None]
+    foot = path_ohms(circuit.bit, g.shape[1]).flip(0).to(g.device)[:, None]
     if alone:
-        return series(g, foot + _path(circuit.word, g.shape[2]).to(g.device))
+        return series(g, foot + path_ohms(circuit.word, g.shape[2]).to(g.device))
     taps = series(g, foot)
     return taps * torch.from_numpy(Ladders(taps.cpu().numpy(), circuit.word).reach.copy()).to(g.device)
 
@@ -107,7 +107,7 @@ def select(
     feet = torch.zeros(len(cells), len(rows), g.shape[-1], dtype=torch.float64, device=g.device)
     each = torch.arange(len(rows), device=g.device)
     if unselected is Bias.FLOAT:
-        z = _impedance(ports(cells, circuit))
+        z = impedances(ports(cells, circuit))
         raised = (z[:, rows] - z[:, g.shape[-2] + cols]).mT  # potential of every end, 1 A from word to foot
         low, high = raised[:, g.shape[-2] + cols, each], raised[:, rows, each]
         raised = ((raised - low[:, None]) * (volts / (high - low)[:, None])).mT
@@ -125,20 +125,20 @@ def _inside(lines: Tensor, count: int) -> bool:
     return lines.dim() == 1 and lines.numel() > 0 and int(lines.min()) >= 0 and int(lines.max()) < count
 
 
-def _impedance(whole: Tensor) -> Tensor:
+def impedances(whole: Tensor) -> Tensor:
     """Potentials of line ends per ampere, up to a constant that no difference sees; [T, R + C, R + C] ohm."""
     scale = whole.diagonal(dim1=1, dim2=2).amax(1).clamp(min=1e-30)[:, None, None]
     eye = torch.eye(whole.shape[1], dtype=whole.dtype, device=whole.device)
     return torch.linalg.inv(whole + scale * (_LEAK * eye + 1.0 / whole.shape[1]))
 
 
-def _joined(z: Tensor, rows: int) -> Tensor:
+def joined_ohms(z: Tensor, rows: int) -> Tensor:
     """Effective resistance between each word line and each bit line, ohm."""
     own = z.diagonal(dim1=1, dim2=2)
     return own[:, :rows, None] + own[:, None, rows:] - 2.0 * z[:, :rows, rows:]
 
 
-def _path(line: Line, nodes: int) -> Tensor:
+def path_ohms(line: Line, nodes: int) -> Tensor:
     """Resistance between the source and each node of a line that carries no other current, ohm."""
     near = line.near + line.segment * torch.arange(nodes, dtype=torch.float64)
     if line.near == 0 or math.isinf(line.far):

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hil.contract import Side
 from sim_backend.wires.circuit import Circuit, Line
 from sim_backend.wires.ladders import Ladders
 
@@ -39,8 +40,24 @@ def ports(g: Tensor, circuit: Circuit) -> Tensor:
     Currents into the array = matrix @ voltages of (word sources, bit feet). Rows add to 0.
     """
     k, bits = _sweep(g, circuit, ports=True)
-    words = _sweep(turned(g), circuit.turned, ports=True)[1].flip(1, 2)
+    words = entries(g, circuit, Side.ROWS)
     return torch.cat((torch.cat((words, -k), 2), torch.cat((-k.mT, bits), 2)), 1)
+
+
+def entries(g: Tensor, circuit: Circuit, drive: Side) -> Tensor:
+    """What the driven line ends draw, the others at 0 V: the block of ``ports`` on its diagonal, float64.
+
+    Args:
+        g: conductances, [T, R, C] S.
+        circuit: the circuit.
+        drive: the side of the ends.
+
+    Returns:
+        Y [T, driven, driven] S, symmetric: currents into the lines = volts @ Y, and power = volts Y volts.
+    """
+    if drive is Side.COLS:
+        return _sweep(g, circuit, ports=True)[1]
+    return _sweep(turned(g), circuit.turned, ports=True)[1].flip(1, 2)
 
 
 def turned(g: Tensor) -> Tensor:
