@@ -43,6 +43,7 @@ from sim_backend.gates import Gates
 from sim_backend.half_select import HalfSelect
 from sim_backend.periphery import Measured, Periphery, Seen
 from sim_backend.pulse_grid import PulseGrid
+from sim_backend.pulsed.lines import PulseLines, through
 from sim_backend.pulsed.saturation import full_trains
 from sim_backend.wires.conduction import LineResistance
 
@@ -105,6 +106,7 @@ class SimBoard:
         self._channels = Channels(spec, config.drivers, config.amplifiers, self._generator, dtype)
         lines = wires or (NoWires() if config.wires is None else LineResistance(config.wires))
         self._periphery = Periphery(spec, config, lines, self._channels)
+        self._lines = PulseLines(spec, lines)
         self._clock = torch.zeros((), dtype=torch.float64)
         self._number = torch.zeros((), dtype=torch.int64)
         self._closed = False
@@ -236,6 +238,8 @@ class SimBoard:
     def _apply(self, blocks: Blocks, counts: Tensor, shapes: tuple[Shape, Shape], unselected: Bias | None) -> float:
         """Applies signed pulse counts to cells, and to what lies beside; gives the energy in J, 0 if not counted."""
         limits = self._gates.let_through(shapes[0]), self._gates.let_through(shapes[1])
+        left = self._lines.left(self.chip, blocks, counts, shapes, limits=limits, unselected=unselected)
+        made, shapes = shapes, through(shapes, left)
         bias = self._beside.scheme(unselected) if self._disturbs or self._counts_energy else None
         before = self.chip.tiles(blocks).clone() if self._counts_energy else None
         joules = 0.0
@@ -243,7 +247,7 @@ class SimBoard:
             joules += self._beside.joules(self.chip, blocks, counts, shapes, bias)
         self.chip.pulse(blocks, counts, *shapes, limits=limits, generator=self._generator)
         if before is not None:
-            joules += pulse_joules(before, self.chip.tiles(blocks), counts, shapes, limits)
+            joules += pulse_joules(before, self.chip.tiles(blocks), counts, made, limits, left=left)
         if bias is not None and self._disturbs:
             self._beside.disturb(self.chip, blocks, counts, shapes, bias=bias, generator=self._generator)
         return joules

@@ -80,6 +80,20 @@ class Conduction(Protocol):
         """
         ...
 
+    def drawn(self, g: Tensor, volts: Tensor, drive: Side) -> Tensor | None:
+        """Currents [T, batch, driven] A that lines take from their drivers at ``volts`` [1 or T, batch, driven] V.
+
+        None on lines without resistance, where they are ``volts`` times the sums of the cells.
+        """
+        ...
+
+    def left(self, g: Tensor, wanted: Tensor, drive: Side, unselected: Bias, gate_lines: Side | None) -> Tensor | None:
+        """The share of a pulse's amplitude that lines leave to each cell, pulsed alone, [T, R, C]; None for all of it.
+
+        Arguments as in ``cells``; ``g`` are whole kernels, and ``wanted`` [T, R, C] says which cells are asked for.
+        """
+        ...
+
 
 class Aging(Protocol):
     """What lab time does to cells."""
@@ -116,6 +130,14 @@ class NoWires:
     def cells(self, g: Tensor, drive: Side, unselected: Bias, gate_lines: Side | None) -> Tensor:
         """See ``Conduction``; currents through other cells are left out."""
         return g
+
+    def drawn(self, g: Tensor, volts: Tensor, drive: Side) -> Tensor | None:
+        """See ``Conduction``."""
+        return None
+
+    def left(self, g: Tensor, wanted: Tensor, drive: Side, unselected: Bias, gate_lines: Side | None) -> Tensor | None:
+        """See ``Conduction``."""
+        return None
 
 
 class NoAging:

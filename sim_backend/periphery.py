@@ -17,7 +17,7 @@ from hil.converters import pick_range, sensing
 from sim_backend.channels import Channels, Lines
 from sim_backend.config import SimulatorConfig
 from sim_backend.doors import Conduction, NoWires
-from sim_backend.energy import cell_watts
+from sim_backend.energy import cell_watts, share_drawn
 from sim_backend.inputs import Inputs, amplitudes
 from sim_backend.sensing import Sensing, Spread
 from sim_backend.vectors import EVERYTHING, VectorRead, part_of
@@ -53,7 +53,7 @@ class Measured:
     Args:
         amps: currents, A.
         flags: uint8 like ``amps``; None for none.
-        joules: energy in the cells, J; None where it is not asked for.
+        joules: energy in the array, J; None where it is not asked for.
     """
 
     amps: Tensor
@@ -94,7 +94,7 @@ class Periphery:
             if seen is not None:
                 flags = torch.zeros(amps.shape, dtype=torch.uint8) if flags is None else flags
                 flags[part, rows] = seen
-        return Measured(amps, flags, self._joules(watts, averages))
+        return Measured(amps, flags, self._joules(watts * self._share_drawn(work) if watts else 0.0, averages))
 
     def cells(
         self,
@@ -133,7 +133,7 @@ class Periphery:
         amplifiers = None if amplifiers is None else amplifiers.along(2 if drive is Side.COLS else 1)
         scale = None if self._stated_for is None else _over(asked.abs(), self._stated_for)
         flags = self._sensing(sense, generator, amplifiers, scale).convert_(amps, self._spread(made, cells))
-        watts = 0.0 if self._energy is None else cell_watts(cells.g, made, cells.limit, counted)
+        watts = 0.0 if self._energy is None else cell_watts(seen, made, cells.limit, counted)
         return Measured(amps, flags, self._joules(watts, sense.averages))
 
     def _vectors(self, cells: Seen, op: Read, generator: torch.Generator) -> VectorRead:
@@ -163,6 +163,17 @@ class Periphery:
         if work.exact is None:
             work.k = self._wires.matrix(g, op.drive)
         return work
+
+    def _share_drawn(self, work: VectorRead) -> float:
+        """Power that vectors take through the lines of this board, over that on ideal lines."""
+        if isinstance(self._wires, NoWires):
+            return 1.0
+        volts = work.volts
+        if self._supply is not None:
+            lines = work.g.sum(2 if work.drive is Side.ROWS else 1)
+            volts = volts * self._supply.share(volts.abs() @ lines.unsqueeze(-1))
+        amps = self._wires.drawn(work.g, volts, work.drive)
+        return 1.0 if amps is None else share_drawn(volts, amps, work.g, work.drive, work.amplitude)
 
     def _sensing(
         self, sense: Sense, generator: torch.Generator, amplifiers: Lines | None, scale: Tensor | None

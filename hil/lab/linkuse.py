@@ -31,9 +31,12 @@ class LinkUse:
     def __str__(self) -> str:
         steps, traffic = max(self.steps, 1), self.traffic
         least = ", ".join(f"{name} {duration(seconds)}" for name, seconds in traffic.bounds.items() if seconds > 0)
+        bound = f"bound by {traffic.bound_by}"
+        if self.fraction < 0.5:
+            bound = "the rest of the time is this program's or a virtual board's"
         return (
-            f"{100 * self.fraction:.0f} % of what link and board allow (at least: {least or 'nothing'}; bound by "
-            f"{traffic.bound_by}); {traffic.messages / steps:.1f} frames and {traffic.bytes / steps:,.0f} bytes a step"
+            f"{100 * self.fraction:.0f} % of what link and board allow (at least: {least or 'nothing'}; {bound}); "
+            f"{traffic.messages / steps:.1f} frames and {traffic.bytes / steps:,.0f} bytes a step"
         )
 
 

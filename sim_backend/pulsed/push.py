@@ -68,7 +68,7 @@ class Push:
     def doses(self, counts: Tensor, where: Where) -> Tensor:
         """Signed usual pulses for counts (int32) of some cells of the blocks, in new memory."""
         doses = counts.to(self.dtype)
-        if not isinstance(self.up, Tensor) and self.up == self.down:
+        if not isinstance(self.up, Tensor) and not isinstance(self.down, Tensor) and self.up == self.down:
             return doses if self.up == 1.0 else doses.mul_(self.up)
         up, down = (self._of(worth, where) for worth in (self.up, self.down))
         return torch.lerp(down, up, rising(doses)).mul_(doses)

@@ -14,10 +14,11 @@ from sim_backend.wires.access import gated_cells, passive_cells, series
 from sim_backend.wires.approximate import approximation
 from sim_backend.wires.circuit import Circuit, checked_cells
 from sim_backend.wires.config import Wires
-from sim_backend.wires.elimination import transfer
+from sim_backend.wires.elimination import entries, transfer, turned
 from sim_backend.wires.ladders import Array
 from sim_backend.wires.lowrank import break_even, corrected
 from sim_backend.wires.network import Network
+from sim_backend.wires.selected import gated_share, passive_share
 
 _KEPT = 32
 """Most transfer matrices that are kept."""
@@ -36,6 +37,8 @@ class _Known:
     past: tuple[Tensor, Tensor] | None = None
     """Cells at that state and their K [T, R, C] in float64, where K may be corrected later."""
     corrections: int = 0
+    drivers: Tensor | None = None
+    """What drivers give, [T, driven, driven] S; None as long as nobody asked."""
 
     def holds(self, g: Tensor) -> bool:
         """Whether it belongs to these cells, and nothing has changed them."""
@@ -70,19 +73,29 @@ class LineResistance:
 
     def currents(self, g: Tensor, volts: Tensor, drive: Side) -> Tensor | None:
         """See ``Conduction``."""
-        wires = self._wires
-        vectors = volts.shape[1] * wires.reads_per_write
-        if wires.absent or wires.method == "approximate" or vectors >= break_even(*g.shape[1:]):
+        if not self._by_vectors(g, volts):
             return None
-        cells = series(checked_cells(g).double(), wires.transistor)
-        inputs = volts.double().expand(len(g), -1, -1).transpose(0, 1).cpu().numpy()
-        network = Network(cells, wires.circuit(drive))
-        if drive is Side.ROWS:
-            drop = network.driven(inputs, None, wires.tolerance).drop
-        else:
-            drop = -network.driven(_grounded(cells, len(inputs)), inputs, wires.tolerance).drop
-        amps = torch.from_numpy(drop.swapaxes(0, 1).copy()).to(g.device) * cells.unsqueeze(1)
+        amps = self._solved(g, volts, drive)
         return amps.sum(2 if drive is Side.ROWS else 3).to(g.dtype)
+
+    def drawn(self, g: Tensor, volts: Tensor, drive: Side) -> Tensor | None:
+        """See ``Conduction``; with ``method: approximate`` exact for equal inputs, and else too low."""
+        wires = self._wires
+        if wires.absent:
+            cells = series(g, wires.transistor)
+            return None if wires.transistor == 0 else volts * _sums(cells, drive).unsqueeze(1)
+        if not bool(g.any()):
+            return torch.zeros_like(volts)
+        if self._by_vectors(g, volts):
+            return self._solved(g, volts, drive).sum(3 if drive is Side.ROWS else 2).to(g.dtype)
+        k = self.matrix(g, drive)
+        if wires.method == "approximate":
+            return volts * k.sum(2).unsqueeze(1)
+        known = self._known[(id(g), drive)]
+        if known.drivers is None:
+            cells = series(checked_cells(g).double(), wires.transistor)
+            known.drivers = entries(cells, wires.circuit(drive), drive).to(g.dtype)
+        return volts @ known.drivers
 
     def cells(self, g: Tensor, drive: Side, unselected: Bias, gate_lines: Side | None) -> Tensor:
         """See ``Conduction``."""
@@ -97,6 +110,37 @@ class LineResistance:
         else:
             seen = gated_cells(cells, circuit, alone=gate_lines is not drive or unselected is Bias.FLOAT)
         return (seen.flip(1, 2).mT if drive is Side.COLS else seen).to(g.dtype)
+
+    def left(self, g: Tensor, wanted: Tensor, drive: Side, unselected: Bias, gate_lines: Side | None) -> Tensor | None:
+        """See ``Conduction``. The channel of a transistor belongs to its cell here: gate and current limit say it."""
+        if self._wires.absent:
+            return None
+        cells, circuit = checked_cells(g).double(), self._wires.circuit(drive)
+        if drive is Side.COLS:
+            cells, wanted, circuit = turned(cells), turned(wanted), circuit.turned
+        if gate_lines is None:
+            share = passive_share(cells, circuit, unselected, self._wires.tolerance, wanted=wanted)
+        else:
+            share = gated_share(cells, circuit)
+        return (turned(share) if drive is Side.COLS else share).to(g.dtype)
+
+    def _by_vectors(self, g: Tensor, volts: Tensor) -> bool:
+        """Whether currents are solved for one by one, because there will be too few for a transfer matrix."""
+        wires = self._wires
+        vectors = volts.shape[1] * wires.reads_per_write
+        return not wires.absent and wires.method == "exact" and vectors < break_even(*g.shape[1:])
+
+    def _solved(self, g: Tensor, volts: Tensor, drive: Side) -> Tensor:
+        """Currents through all cells by conjugate gradients, [T, batch, R, C] A, float64; from the driven side."""
+        wires = self._wires
+        cells = series(checked_cells(g).double(), wires.transistor)
+        inputs = volts.double().expand(len(g), -1, -1).transpose(0, 1).cpu().numpy()
+        network = Network(cells, wires.circuit(drive))
+        if drive is Side.ROWS:
+            drop = network.driven(inputs, None, wires.tolerance).drop
+        else:
+            drop = -network.driven(_grounded(cells, len(inputs)), inputs, wires.tolerance).drop
+        return torch.from_numpy(drop.swapaxes(0, 1).copy()).to(g.device) * cells.unsqueeze(1)
 
     def _forget(self) -> None:
         """Makes room: drops matrices whose cells are gone and that no correction can start from, then the oldest."""
@@ -151,6 +195,11 @@ def _past(known: _Known) -> tuple[Tensor, Tensor]:
 
 def _as_driven(k: Tensor, drive: Side) -> Tensor:
     return k if drive is Side.ROWS else k.transpose(1, 2)
+
+
+def _sums(g: Tensor, drive: Side) -> Tensor:
+    """The sums of the cells of each driven line, [T, driven] S."""
+    return g.sum(2 if drive is Side.ROWS else 1)
 
 
 def _grounded(cells: Tensor, vectors: int) -> Array:

@@ -35,6 +35,11 @@ def test_the_share_of_the_bound_is_told_with_what_bounds():
     assert "3.0 frames and 10,000 bytes a step" in str(use)
 
 
+def test_a_run_far_from_the_bound_is_told_where_its_time_goes():
+    text = str(LinkUse(SLOW, steps=100, seconds=200.0))
+    assert text.startswith("8 %") and "this program's or a virtual board's" in text
+
+
 def test_a_watch_counts_from_where_it_began(noisy_board):
     board = framed(noisy_board())
     board.execute([Wait(1.0)])
