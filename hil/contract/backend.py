@@ -25,7 +25,7 @@ class Outcome:
         began: lab time at the start, s since the chip's epoch.
         seconds: lab time it took, s.
         events: number of board events (one kernel, one vector or pulse slot each).
-        joules: energy in the cells and the lines to them, or None when the board does not know it.
+        joules: energy in the array and the lines to them, or None when the board does not know it.
     """
 
     value: Tensor | None

@@ -34,7 +34,7 @@ class Forecast:
         setup_seconds: part of it before the first step, s.
         abort_seconds: longest time until an abort takes effect, s.
         half_selects: half-selected cell events that pulses cause on a passive array.
-        joules: energy in the cells, J, where the simulator counts it; 0 where it does not.
+        joules: energy in the array, J, where the simulator counts it; 0 where it does not.
         loss_first: mean cost of the first step.
         loss_last: mean cost of the last step tried.
         link: what goes over the link, and what bounds the run; None for a board without one.

@@ -57,7 +57,7 @@ class RunResult:
         pulses: pulses over all cells.
         lab_seconds: lab time, s.
         half_selects: half-selected cell events that pulses caused on a passive array.
-        joules: energy in the cells, J, as far as the board knows it; None where it tells none.
+        joules: energy in the array, J, as far as the board knows it; None where it tells none.
         iterations_per_second: steps per second of wall time in this session, without evaluations and checkpoints.
         safe: what ``make_safe`` reported.
         error: why the run ended early.

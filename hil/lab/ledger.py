@@ -24,7 +24,7 @@ class Ledger:
         lab_seconds: lab time, s.
         flagged: measured values with a flag other than STOPPED, which says that a ramp ended well.
         half_selects: half-selected cell events that pulses caused on a passive array, those of lowered writes included.
-        joules: energy in the cells, J, as far as the board knows it.
+        joules: energy in the array, J, as far as the board knows it.
     """
 
     lists: int = 0

@@ -91,7 +91,7 @@ def _cards(result: dict[str, Any], steps: list[StepRow]) -> str:
             ("read events", f"{last.reads:,}", False),
         ]
         if last.joules:
-            cards.append(("energy in the cells", engineering(last.joules, "J"), False))
+            cards.append(("energy in the array", engineering(last.joules, "J"), False))
     safe = str(result.get("safe", "SAFE NOT CONFIRMED: the run did not end"))
     cards.append(("board", safe, not safe.startswith("SAFE confirmed")))
     shown = (
@@ -117,7 +117,7 @@ def _totals(steps: list[StepRow]) -> str:
         rows.append(("half-selected cells", f"{last.half_selects:,}", f"{last.half_selects / count:,.1f}"))
     if last.joules:
         each = engineering(last.joules / count, "J")
-        rows.append(("energy in the cells", engineering(last.joules, "J"), each))
+        rows.append(("energy in the array", engineering(last.joules, "J"), each))
     body = "".join(f"<tr><td>{a}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
     return f"<h2>What it took</h2><table><tr><th></th><th>in all</th><th>a step</th></tr>{body}</table>"
 

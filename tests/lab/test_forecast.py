@@ -70,10 +70,10 @@ def test_energy_is_foretold_where_the_simulator_counts_it(bench: Any, xor: Conte
     result = runs.run(content, out=tmp_path / "a")
     assert told.joules == pytest.approx(result.joules, rel=0.2) and told.joules > 0
     assert runs.run(xor(steps=1, board=str(IDEAL)), out=tmp_path / "b").joules is None
-    assert any(line.startswith("energy ") and line.endswith("J in the cells") for line in told.lines())
+    assert any(line.startswith("energy ") and line.endswith("J in the array") for line in told.lines())
     assert not any(line.startswith("half-selects") for line in told.lines())
     assert any(line.startswith("half-selects    12 ") for line in replace(told, half_selects=12).lines())
-    assert "energy in the cells" in write_report(tmp_path / "a").read_text()
+    assert "energy in the array" in write_report(tmp_path / "a").read_text()
 
 
 def test_what_was_lowered_is_noted_in_the_record(bench: Any, xor: Content, tmp_path: Path) -> None:
