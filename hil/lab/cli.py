@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hil.errors import HilError
-from hil.lab import cli_boards, cli_characterize, cli_device, cli_studies
+from hil.lab import cli_boards, cli_characterize, cli_device, cli_studies, cli_sweep
 from hil.lab.telling import Json, Settings, discard_stdout, observer, tell
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ cli_boards.register(app)
 cli_characterize.register(app)
 cli_device.register(app)
 cli_studies.register(app)
+cli_sweep.register(app)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
