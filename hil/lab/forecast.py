@@ -73,7 +73,7 @@ class Forecast:
             f"pulses          {self.pulses:,} at the rate of the first {STEPS} steps; later ones usually write less",
             f"pulses a cell   {self.pulses_per_cell:,} at most, {budget} the budget of {self.pulses_allowed:,}",
             *([f"half-selects    {self.half_selects:,} of cells beside a pulse"] if self.half_selects else ()),
-            *([f"energy          {engineering(self.joules, 'J')} in the cells"] if self.joules else ()),
+            *([f"energy          {engineering(self.joules, 'J')} in the array"] if self.joules else ()),
             f"lab time        {duration(self.lab_seconds)}, of which {duration(self.setup_seconds)} set-up",
             f"abort           takes effect within {duration(self.abort_seconds)}",
             *(self._link_lines(self.link) if self.link else ()),

@@ -27,7 +27,7 @@ class Wires:
         word_both_sides: word lines are tied at both ends.
         bit_both_sides: bit lines are tied at both ends.
         transistor: channel resistance in series with a cell whose gate is on in a read.
-        method: of vector reads: ``exact`` currents, or ``approximate`` ones with the error bound of ``approximate_matrix``.
+        method: of vector reads: ``exact`` currents, or ``approximate`` ones within the bound of ``approximate_matrix``.
         tolerance: residual over right side of exact currents that are solved for one by one.
         reads_per_write: how many reads of a block are expected between two changes of its cells. Where they hold fewer
             vectors than a transfer matrix costs, currents are solved for one by one.

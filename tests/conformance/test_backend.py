@@ -65,7 +65,16 @@ BACKENDS: dict[str, Callable[[Build, Build, Build], Backend]] = {
 }
 
 
-@pytest.fixture(params=[*BACKENDS, pytest.param("--board", marks=pytest.mark.hardware)])
+TIMED = ("SMU and matrix",)
+"""Backends that take real time for each cell."""
+
+
+@pytest.fixture(
+    params=[
+        *(pytest.param(name, marks=[pytest.mark.slow] if name in TIMED else []) for name in BACKENDS),
+        pytest.param("--board", marks=pytest.mark.hardware),
+    ]
+)
 def opened(request, spec_of, quiet_board, noisy_board):
     """Opens the backend under test, as often as a test needs it; all are closed at the end."""
     backends: list[Backend] = []

@@ -231,6 +231,7 @@ def test_wrong_options_of_a_virtual_board(here: Callable[..., tuple[int, str, st
     assert code == 2 and "faults.yaml" in err and "probability" in err
 
 
+@pytest.mark.slow
 def test_meeting_boards(lab: Lab, call: Callable[..., tuple[int, str, str]]) -> None:
     smu = lab.addresses["smu"]
     expected = {

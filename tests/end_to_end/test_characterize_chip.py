@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hil.lab import config
 from hil.lab.opening import read_board
 
@@ -14,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PLAN = ("--plan", ROOT / "config" / "plans" / "quick.yaml", "--set", "stuck.kernels=1", "--set", "response.points=12")
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_the_board_that_was_measured(
     here: Callable[..., Any], board: Path, run_file: Callable[..., Path], tmp_path: Path
 ) -> None:

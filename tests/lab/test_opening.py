@@ -178,6 +178,7 @@ def test_a_board_has_one_owner(framed: dict[str, Any]) -> None:
     open_board(framed).close()
 
 
+@pytest.mark.slow
 def test_a_new_owner_waits_for_a_keeper_only() -> None:
     def take(run: str, stop: StopToken) -> None:
         with drivers.ExitStack() as held:

@@ -89,6 +89,7 @@ RESULT: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_the_sweep_is_as_if_nothing_had_been(
     sweep_file: Callable[..., Path], here: Path
 ) -> None:

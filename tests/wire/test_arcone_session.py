@@ -100,6 +100,7 @@ def test_the_board_file_drives_a_board() -> None:
     assert link.seconds == pytest.approx(2.0 + 2 * 1024 * 0.2e-3, abs=0.04)
 
 
+@pytest.mark.slow
 def test_a_serial_line_gives_the_same_numbers_as_the_process() -> None:
     file, config = board_file(), ArcOneConfig(reset_wait=0.02, margin=2.0)
     expected = work(ArcOneBoard(Session(MemoryLink(from_file(seed=7).converse("test"))), file.spec, QUICK))
