@@ -31,8 +31,8 @@ class SimulatedBoard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FramedBoardFile:
-    """A board file of a board that speaks the framed wire protocol.
+class WireBoardFile:
+    """What the board files of all boards hold to which frames go, bare or in SCPI blocks.
 
     Args:
         url: where it is: ``tcp://``, ``serial://`` or ``visa://``.
@@ -42,7 +42,6 @@ class FramedBoardFile:
         simulator: the physics for dry runs; None for cells after the spec.
     """
 
-    kind: Literal["framed"] = "framed"
     url: str
     spec: BoardSpec
     watchdog: Seconds = 5.0
@@ -53,6 +52,20 @@ class FramedBoardFile:
         not_negative(self, "watchdog")
         above_zero(self, "timeout")
         _check_gates(self.spec, self.simulator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramedBoardFile(WireBoardFile):
+    """A board file of a board that speaks the framed wire protocol."""
+
+    kind: Literal["framed"] = "framed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScpiBoardFile(WireBoardFile):
+    """A board file of a crossbar board that speaks SCPI."""
+
+    kind: Literal["scpi"] = "scpi"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,31 +109,6 @@ class SmuMatrixBoardFile:
     simulator: SimulatorConfig | None = None
 
     def __post_init__(self) -> None:
-        _check_gates(self.spec, self.simulator)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScpiBoardFile:
-    """A board file of a crossbar board that speaks SCPI.
-
-    Args:
-        url: where it is: ``visa://``, ``tcp://`` or ``serial://``.
-        spec: what the board is; its identity must be that of the board that answers, and its limits are the limits.
-        watchdog: silence after which the board makes itself safe; 0 for never.
-        timeout: longest wait for an answer that needs no device time.
-        simulator: the physics for dry runs; None for cells after the spec.
-    """
-
-    kind: Literal["scpi"] = "scpi"
-    url: str
-    spec: BoardSpec
-    watchdog: Seconds = 5.0
-    timeout: Seconds = 1.0
-    simulator: SimulatorConfig | None = None
-
-    def __post_init__(self) -> None:
-        not_negative(self, "watchdog")
-        above_zero(self, "timeout")
         _check_gates(self.spec, self.simulator)
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from hil.lab.characterization import Fits
-from hil.lab.figures import canvas, png
+from hil.lab.figures import canvas, mosaic, png
 from hil.lab.tables import COLOURS, GREY, tidy
 from protocols.characterise.stuck import Cell
 
 _CURVES = 24
-_ACROSS = 8
 
 
 def figures(fits: Fits) -> dict[str, bytes]:
@@ -121,16 +120,16 @@ def _map(fits: Fits) -> bytes:
     assert found is not None and what is not None
     colours = ("#ffffff", "#e3e8ef", "#2563a8", "#d9730d", "#8b3fa8", "#1c2430", "#b3261e")
     siemens = 1e6 * found.first.numpy()
-    height, width = _mosaic(siemens).shape
+    height, width = mosaic(siemens).shape
     page = canvas(9.6, 1.3 + min(4.6 * height / width, 9.0))
     left, right = page.subplots(1, 2)
     known = siemens[np.isfinite(siemens)]
     top = float(np.percentile(known, 99.5)) if known.size else 1.0
-    image = left.imshow(_mosaic(siemens), cmap="viridis", vmin=0.0, vmax=top or 1.0, interpolation="nearest")
+    image = left.imshow(mosaic(siemens), cmap="viridis", vmin=0.0, vmax=top or 1.0, interpolation="nearest")
     page.colorbar(image, ax=left, location="bottom", shrink=0.6, aspect=40, pad=0.03, label="µS", extend="max")
     left.set_title("As found", loc="left", fontsize=10)
     right.imshow(
-        _mosaic(what.double().numpy()), cmap=ListedColormap(colours), norm=BoundaryNorm(np.arange(8) - 0.5, 7),
+        mosaic(what.double().numpy()), cmap=ListedColormap(colours), norm=BoundaryNorm(np.arange(8) - 0.5, 7),
         interpolation="nearest",
     )  # fmt: skip
     right.set_title("What each cell is", loc="left", fontsize=10)
@@ -142,15 +141,3 @@ def _map(fits: Fits) -> bytes:
         axes.set_axis_off()
         axes.set_anchor("N")
     return png(page)
-
-
-def _mosaic(cells: Any, gap: int = 1) -> Any:
-    """Kernels [T, R, C] side by side with gaps of NaN."""
-    count, rows, cols = cells.shape
-    across = min(count, _ACROSS)
-    down = -(-count // across)
-    page = np.full((down * (rows + gap) - gap, across * (cols + gap) - gap), np.nan)
-    for k in range(count):
-        r, c = divmod(k, across)
-        page[r * (rows + gap) : r * (rows + gap) + rows, c * (cols + gap) : c * (cols + gap) + cols] = cells[k]
-    return page

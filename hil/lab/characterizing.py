@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hil.contract import Backend, BoardSpec
 from hil.errors import Aborted, HilError, LimitBreached, LimitExceeded, UsageError
@@ -25,6 +22,7 @@ from hil.lab.guard import Guard
 from hil.lab.opening import dtype_of, read_board
 from hil.lab.signals import signals
 from hil.lab.stop import StopToken
+from hil.lab.threads import one_thread
 from hil.lab.wear import Wear
 from hil.lowering import Lowering
 from hil.units import duration, engineering
@@ -207,7 +205,7 @@ class _Task:
                 safe = str(backend.make_safe())
             finally:
                 backend.close()
-        with _one_thread():
+        with one_thread():
             fits = fitted(findings, backend.spec, say)
         name = self.board.value.spec.identity.name
         command, ledger = f"hil characterize {self.address or name}", guard.ledger.as_dict()
@@ -246,17 +244,6 @@ def _free(name: str) -> Path:
     """A folder that is not there yet, named after the board and the time."""
     stem = f"characterize-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(path for number in count() if not (path := ROOT / (f"{stem}-{number}" if number else stem)).exists())
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """Fits are small: threads would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _within_life(guard: Guard, price: Price) -> None:

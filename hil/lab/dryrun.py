@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hil.contract import Backend, BoardSpec
-from hil.lab.boardfile import BoardFile, FramedBoardFile, ScpiBoardFile, SimulatedBoard, simulator_of
+from hil.lab.boardfile import BoardFile, SimulatedBoard, WireBoardFile, simulator_of
 from hil.lab.config import Loaded
 from sim_backend.board import SimBoard
 from sim_backend.config import SimulatorConfig
@@ -33,7 +33,7 @@ def dry(board: Loaded[BoardFile]) -> Loaded[Any]:
     value = board.value
     if isinstance(value, SimulatedBoard):
         return board
-    framed = isinstance(value, FramedBoardFile | ScpiBoardFile)
+    framed = isinstance(value, WireBoardFile)
     return replace(board, value=DryBoard(spec=value.spec, simulator=simulator_of(value), is_framed=framed))
 
 

@@ -21,3 +21,17 @@ def png(figure: Any) -> bytes:
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=130)
     return data.getvalue()
+
+
+def mosaic(cells: Any, gap: int = 1) -> Any:
+    """Kernels [K, R, C] side by side, 8 a row, with gaps of NaN."""
+    import numpy as np
+
+    kernels, rows, cols = cells.shape
+    across = min(kernels, 8)
+    down = -(-kernels // across)
+    page = np.full((down * (rows + gap) - gap, across * (cols + gap) - gap), np.nan)
+    for k in range(kernels):
+        r, c = divmod(k, across)
+        page[r * (rows + gap) : r * (rows + gap) + rows, c * (cols + gap) : c * (cols + gap) + cols] = cells[k]
+    return page

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hil.contract import Linked, Traffic
-from hil.lab.boardfile import FramedBoardFile, ScpiBoardFile
+from hil.lab.boardfile import WireBoardFile
 from hil.lab.build import Plan, build_job
 from hil.lab.dryrun import dry
 from hil.lab.guard import Guard
@@ -157,7 +157,7 @@ def _totals(guard: Guard) -> dict[str, float | int]:
 def _link(plan: Plan, whole: Callable[[str], float]) -> Traffic | None:
     """What goes over the link of a board that takes frames; a round trip is measured only where an address is named."""
     board = plan.board.value
-    if not isinstance(board, FramedBoardFile | ScpiBoardFile):
+    if not isinstance(board, WireBoardFile):
         return None
     from hil.lab.drivers import round_trip
     from instruments.links.url import bytes_per_second, parse

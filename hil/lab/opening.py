@@ -17,6 +17,7 @@ from hil.lab.boardfile import (
     ScpiBoardFile,
     SimulatedBoard,
     SmuMatrixBoardFile,
+    WireBoardFile,
 )
 from hil.lab.chipfile import ChipFile
 from hil.lab.config import Loaded
@@ -141,6 +142,6 @@ def moved(board: Loaded[BoardFile], url: str) -> Loaded[BoardFile]:
     Raises:
         ConfigError: it has no address, or two.
     """
-    if not isinstance(board.value, FramedBoardFile | ScpiBoardFile | ArcOneBoardFile):
+    if not isinstance(board.value, WireBoardFile | ArcOneBoardFile):
         raise ConfigError.at(url, "board", f"a board of the kind {board.value.kind} is not at one address")
     return replace(board, value=replace(board.value, url=url), plain={**board.plain, "url": url})

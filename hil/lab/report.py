@@ -15,7 +15,7 @@ from torch import Tensor
 from hil.errors import HilError
 from hil.lab import checkpoint as checkpoints
 from hil.lab import config
-from hil.lab.figures import canvas, png
+from hil.lab.figures import canvas, mosaic, png
 from hil.lab.record import Record, StepRow
 from hil.units import duration, engineering
 
@@ -179,24 +179,12 @@ def _chip(board: dict[str, Tensor]) -> bytes:
     figure = canvas(9.6, 2.9)
     for axis, (title, cells, colours) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
         top = float(np.percentile(cells, 99.5)) or 1.0  # a few shorts would hide everything else
-        image = axis.imshow(_mosaic(cells), cmap=colours, vmin=0.0, vmax=top, interpolation="nearest", aspect="equal")
+        image = axis.imshow(mosaic(cells), cmap=colours, vmin=0.0, vmax=top, interpolation="nearest", aspect="equal")
         axis.set_title(title, loc="left", fontsize=9)
         axis.set_axis_off()
         beyond = "max" if cells.max() > top else "neither"
         figure.colorbar(image, ax=axis, fraction=0.025, pad=0.01, extend=beyond)
     return png(figure)
-
-
-def _mosaic(cells: np.ndarray[Any, Any], gap: int = 1) -> np.ndarray[Any, Any]:
-    """Kernels [K, R, C] side by side, 8 a row, with gaps of NaN."""
-    kernels, rows, cols = cells.shape
-    across = min(kernels, 8)
-    down = -(-kernels // across)
-    page = np.full((down * (rows + gap) - gap, across * (cols + gap) - gap), np.nan)
-    for k in range(kernels):
-        r, c = divmod(k, across)
-        page[r * (rows + gap) : r * (rows + gap) + rows, c * (cols + gap) : c * (cols + gap) + cols] = cells[k]
-    return page
 
 
 # -- what the folder holds ---------------------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hil.errors import UsageError
 from hil.lab import figures, tables
+from hil.lab.threads import one_thread
 from protocols.studies.study import Series, Study, Table
 
 ROOT = Path("runs")
@@ -90,7 +90,7 @@ def study(name: str, *, out: Path | None = None, seeds: int | None = None, quick
     folder = tables.new_folder(out or ROOT / f"study-{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     effort = Effort(seeds, quick, _device())
     begun = time.perf_counter()
-    with _one_thread():
+    with one_thread():
         found = STUDIES[name](effort)
     written = Written(found, folder, time.perf_counter() - begun, effort.device)
     _write(written)
@@ -161,19 +161,6 @@ def _device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """One torch thread, as in runs: the products are small, and more threads wait for each other on a busy machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------

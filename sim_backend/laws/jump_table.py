@@ -15,7 +15,7 @@ the levels of a table are found: ``sim_backend.fit.sampling``. Rounds of many pu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -29,8 +29,7 @@ from hil.units import Seconds, engineering
 from sim_backend.fit.files import read_table
 from sim_backend.fit.sampling import Between, JumpSampler, Levels
 from sim_backend.laws.cell import Cell, Spread, step_gain
-
-SINGLE = 128
+from sim_backend.laws.walking import rounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ class JumpTableLaw(Cell):
         now, left, up = g.reshape(-1).clone(), dose.abs().reshape(-1), (dose > 0).reshape(-1)
         low, high, gain = params["low"].reshape(-1), top.reshape(-1), params["gain"].reshape(-1)
         cells = torch.arange(now.numel())
-        for done, most in _rounds(float(left.max()) if now.numel() else 0.0):
+        for done, most in rounds(float(left.max()) if now.numel() else 0.0):
             cells = cells[left[cells] > done]
             here = now[cells]
             jump = self._jump(here, up[cells], (left[cells] - done).clamp_(max=most), generator)
@@ -102,12 +101,3 @@ class JumpTableLaw(Cell):
             return jump
         mean = self.sampler.mean(g, up)
         return torch.addcmul(mean * part, jump.sub_(mean), part.sqrt() * self.noise)
-
-
-def _rounds(most: float) -> Iterator[tuple[float, float]]:
-    """Pulses done before each round, and how many the round takes."""
-    done = 0.0
-    while done < most:
-        size = max(1.0, done // SINGLE)
-        yield done, size
-        done += size

@@ -38,7 +38,7 @@ def walked(
     now |= {"g": result, "top": top.reshape(-1), "left": dose.abs().reshape(-1), "sign": dose.sign().reshape(-1)}
     now["rising"] = rising(now["sign"])
     cells: Tensor | None = None  # which cells ``now`` holds; None for all
-    for done, most in _rounds(float(now["left"].max()) if g.numel() else 0.0):
+    for done, most in rounds(float(now["left"].max()) if g.numel() else 0.0):
         active = now["left"] > done
         if 2 * int(active.count_nonzero()) < active.numel():  # few are left: go on with these alone
             kept = active.nonzero().view(-1)
@@ -63,7 +63,7 @@ def walked(
     return result.view(g.shape)
 
 
-def _rounds(most: float) -> Iterator[tuple[float, float]]:
+def rounds(most: float) -> Iterator[tuple[float, float]]:
     """Pulses done before each round, and how many the round takes."""
     done = 0.0
     while done < most:
