@@ -10,13 +10,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from virtual_lab import Lab, virtual_lab
 
 from hil.lab import checkpoint, cli, config, runs
 from hil.lab.job import Silent
@@ -204,3 +205,20 @@ def _contents(folder: Path) -> dict[str, Any]:
         "result": {key: value for key, value in result.items() if key not in volatile},
         **tables,
     }
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, forks: ForkServerContext) -> Generator[Lab]:
+    """A folder with a virtual board of each kind."""
+    with virtual_lab(tmp_path_factory.mktemp("lab"), forks) as found:
+        yield found
+
+
+@pytest.fixture
+def call(
+    lab: Lab, here: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """``call("boards", ...)``: the command in this process, in the folder of the lab."""
+    monkeypatch.chdir(lab.folder)
+    monkeypatch.setenv("HIL_LOCKS", str(lab.folder / "locks"))
+    return here
