@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -66,22 +67,40 @@ def place_model(
     backward: Backward | None = None,
     cost: CostName = "cross_entropy",
     avoid: Tensor | None = None,
+    beside: Sequence[str] = (),
 ) -> Network:
-    """Places a model on a board and leaves the cells as they are; the arguments are those of ``deploy``."""
+    """Places a model on a board and leaves the cells as they are.
+
+    Args:
+        model: see ``deploy``, as for the arguments that are not named here.
+        backend: the board.
+        mapping: weights and conductances.
+        backward: how errors go back.
+        cost: the network's cost.
+        avoid: cells that must not be used.
+        beside: names of further matrices that each layer gets beside ``W``, of the same shape.
+
+    Raises:
+        PlacementError: the model does not fit on the chip.
+        UsageError: the model holds something that has no place on a board.
+    """
     linears, activations = _read_model(model)
     largest = max(float(m.weight.detach().abs().max()) for m in linears)
     mapping = mapping or usual_mapping(backend.spec, w_max=largest or 1.0)
     tilings = [tiling(m.out_features, m.in_features, backend.spec) for m in linears]
     names = [f"layer{i + 1}" for i in range(len(linears))]
-    placed = place(list(zip(names, tilings, strict=True)), backend.spec, avoid)
+    wanted = {(name, kind): tiles for kind in ("W", *beside) for name, tiles in zip(names, tilings, strict=True)}
+    titles = [name if kind == "W" else f"{name} {kind}" for name, kind in wanted]
+    blocks = place(list(zip(titles, wanted.values(), strict=True)), backend.spec, avoid)
+    placed = dict(zip(wanted, blocks, strict=True))
     layers: list[CrossbarLayer] = []
-    for name, linear, tiles, blocks in zip(names, linears, tilings, placed, strict=True):
+    for name, linear, tiles in zip(names, linears, tilings, strict=True):
         dtype = linear.weight.dtype
-        matrix = placed_pairs(tiles, blocks, mapping, dtype)
+        matrices = {kind: placed_pairs(tiles, placed[name, kind], mapping, dtype) for kind in ("W", *beside)}
         bias = cast(Tensor | None, linear.bias)
         bias = torch.zeros(linear.out_features, dtype=dtype) if bias is None else bias.detach()
         rule = backward or NoBackward()
-        layers.append(CrossbarLayer(name, {"W": matrix}, mapping=mapping, backend=backend, backward=rule, bias=bias))
+        layers.append(CrossbarLayer(name, matrices, mapping=mapping, backend=backend, backward=rule, bias=bias))
     return Network(layers, activations, cost)
 
 

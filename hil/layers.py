@@ -43,7 +43,7 @@ class CrossbarLayer(nn.Module):
 
     Args:
         name: unique in its network.
-        matrices: named matrices on the board (``W``); the layer's output is their sum.
+        matrices: named matrices on the board: ``W`` holds the weights; update rules may ask for more beside it.
         mapping: weights and conductances.
         backend: what carries the reads out.
         backward: how errors go back.
@@ -51,6 +51,8 @@ class CrossbarLayer(nn.Module):
         sense: how products are measured; None for the board's usual read.
 
     Attributes:
+        visible: what a product is the sum of, by name; at first ``W`` alone. Update rules show more of their matrices,
+            as they are or with other gains and signs.
         factors: inputs and errors of the last backward pass, (x, d); None when no error came here.
     """
 
@@ -68,13 +70,14 @@ class CrossbarLayer(nn.Module):
         super().__init__()
         self.name = name
         self.matrices = dict(matrices)
+        self.visible = {"W": self.matrices["W"]} if "W" in self.matrices else dict(self.matrices)
         self.mapping = mapping
         self.backend = backend
         self.rule = backward
         self.sense = sense or usual_sense(backend.spec)
         self.bias = nn.Parameter(bias.clone())
         self.factors: tuple[Tensor, Tensor] | None = None
-        first = next(iter(self.matrices.values()))
+        first = next(iter(self.visible.values()))
         self.n_out, self.n_in = first.n_out, first.n_in
 
     @property
@@ -85,7 +88,7 @@ class CrossbarLayer(nn.Module):
     @torch.no_grad()
     def measure(self, x: Tensor) -> Tensor:
         """Measures products [batch, n_out] of inputs [batch, n_in]: one list, one Read a matrix; without the bias."""
-        matrices = list(self.matrices.values())
+        matrices = list(self.visible.values())
         outcomes = self.backend.execute([matrix.read(x, self.sense) for matrix in matrices])
         total: Tensor | None = None
         for matrix, outcome in zip(matrices, outcomes, strict=True):
@@ -153,7 +156,7 @@ class ChipBackward(_Forgetful):
 
     def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
         """See ``Backward``."""
-        matrices = list(layer.matrices.values())
+        matrices = list(layer.visible.values())
         asked = [matrix.read_transposed(d, layer.mapping.volts, layer.sense) for matrix in matrices]
         outcomes = layer.backend.execute([read for read, _ in asked])
         total = torch.zeros(d.shape[0], layer.n_in, dtype=d.dtype)

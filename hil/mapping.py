@@ -1,7 +1,8 @@
 """Weights and pairs of conductances.
 
-A weight is the difference of the two cells of a pair: w = (G+ - G-) / scale. Inputs become volts and currents become
-outputs by constant factors, so that y = W x whatever the board.
+A weight is the difference of the two cells of a pair: w = (G+ - G-) / scale. Either both cells carry it, or the plus
+cell alone does and the minus cell is a fixed reference. Inputs become volts and currents become outputs by constant
+factors, so that y = W x whatever the board.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from torch import Tensor
 from hil.contract import BoardSpec
 from hil.units import Siemens, Volts
 
+Reference = Literal["middle", "low", "fixed"]
+"""Where the cells of a zero weight sit: both in the ``middle`` of the window, both at its ``low`` end, or in the middle
+with the minus cell ``fixed`` there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairMapping:
@@ -23,10 +28,10 @@ class PairMapping:
     Args:
         siemens_low: lowest conductance used.
         siemens_high: highest conductance used.
-        w_max: the weight of a pair with one cell at the top and the other at the bottom.
+        w_max: the largest weight: one cell of its pair at the top, the other at the bottom or at the reference.
         x_max: the input that is driven with ``volts``.
         volts: read voltage of an input of ``x_max``.
-        reference: where both cells of a zero weight sit.
+        reference: where the cells of a zero weight sit; with ``fixed`` the minus cell stays there.
     """
 
     siemens_low: Siemens
@@ -34,7 +39,7 @@ class PairMapping:
     w_max: float = 1.0
     x_max: float = 1.0
     volts: Volts
-    reference: Literal["middle", "low"] = "middle"
+    reference: Reference = "middle"
 
     def __post_init__(self) -> None:
         if not 0 <= self.siemens_low < self.siemens_high:
@@ -45,7 +50,13 @@ class PairMapping:
     @property
     def scale(self) -> float:
         """S per unit of weight."""
-        return (self.siemens_high - self.siemens_low) / self.w_max
+        reach = (self.siemens_high - self.siemens_low) / (2 if self.fixed else 1)
+        return reach / self.w_max
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the minus cells are references that updates leave alone."""
+        return self.reference == "fixed"
 
     @property
     def volts_per_input(self) -> float:
@@ -69,9 +80,12 @@ class PairMapping:
         """
         bounded = weights.clamp(-self.w_max, self.w_max)
         clipped = int((bounded != weights).sum())
+        middle = (self.siemens_low + self.siemens_high) / 2
         if self.reference == "middle":
-            middle, half = (self.siemens_low + self.siemens_high) / 2, bounded * (self.scale / 2)
+            half = bounded * (self.scale / 2)
             return middle + half, middle - half, clipped
+        if self.fixed:
+            return middle + bounded * self.scale, torch.full_like(bounded, middle), clipped
         return (
             self.siemens_low + bounded.clamp(min=0) * self.scale,
             self.siemens_low - bounded.clamp(max=0) * self.scale,
@@ -87,7 +101,14 @@ class PairMapping:
         return spec.writing.step / self.scale
 
 
-def usual_mapping(spec: BoardSpec, *, w_max: float = 1.0, x_max: float = 1.0, margin: float = 0.0) -> PairMapping:
+def usual_mapping(
+    spec: BoardSpec,
+    *,
+    w_max: float = 1.0,
+    x_max: float = 1.0,
+    margin: float = 0.0,
+    reference: Reference = "middle",
+) -> PairMapping:
     """The mapping that uses a board's whole window and its full read voltage.
 
     Args:
@@ -95,11 +116,17 @@ def usual_mapping(spec: BoardSpec, *, w_max: float = 1.0, x_max: float = 1.0, ma
         w_max: see ``PairMapping``.
         x_max: see ``PairMapping``.
         margin: share of the window left free at both ends.
+        reference: see ``PairMapping``.
     """
     low, high = spec.limits.siemens_low, spec.limits.siemens_high
     free = margin * (high - low)
     return PairMapping(
-        siemens_low=low + free, siemens_high=high - free, w_max=w_max, x_max=x_max, volts=spec.limits.read_array_volts
+        siemens_low=low + free,
+        siemens_high=high - free,
+        w_max=w_max,
+        x_max=x_max,
+        volts=spec.limits.read_array_volts,
+        reference=reference,
     )
 
 

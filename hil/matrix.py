@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hil.contract import Blocks, Read, Sense, Side
+from hil.contract import Blocks, Outer, Read, Sense, Shape, Side
 from hil.mapping import PairMapping
 from hil.placement import Tiling
 
@@ -132,6 +132,31 @@ class PlacedMatrix:
         """+1 for cells that raise their weight, -1 for those that lower it, 0 for padding: int8 [T, R, C]."""
         used = self._weight_of_cell < self.n_out * self.n_in
         return self.oriented((used * self.gain.sign()[:, :, None]).to(torch.int8)).contiguous()
+
+    def outer(self, out_bits: Tensor, in_bits: Tensor, up: Shape, down: Shape, *, both: bool = True) -> Outer:
+        """The operation that pulses each weight once for every slot in which its output and its input fire.
+
+        The sign of an input's volts and of an output's gain turns the pulse, so that a positive product raises the
+        weight whatever cells it is made of.
+
+        Args:
+            out_bits: int8 [slots, n_out]: -1, 0 or 1; an output keeps one sign over all slots.
+            in_bits: int8 [slots, n_in], likewise.
+            up: the pulse that raises a conductance.
+            down: the pulse that lowers it.
+            both: pulse both cells of a pair, in opposite directions; else the plus cells alone.
+        """
+        sign = self.gain.sign() if both else self.gain.sign().clamp(min=0)
+        sensed = self._fired(out_bits, self.out_index, sign)
+        driven = self._fired(in_bits, self.in_index, self.volts_per_input.sign())
+        rows, cols = (sensed, driven) if self.drive is Side.COLS else (driven, sensed)
+        return Outer(self.blocks, rows, cols, up, down)
+
+    @staticmethod
+    def _fired(bits: Tensor, index: Tensor, sign: Tensor) -> Tensor:
+        """Bits of lines, int8 [T, slots, lines], of bits of inputs or outputs [slots, n]; padding lines never fire."""
+        lines = pad(bits, (0, 1))[:, index]  # [slots, T, lines]; -1 takes the zero
+        return (lines * sign.to(bits.dtype)).transpose(0, 1).contiguous()
 
     def oriented(self, cells: Tensor) -> Tensor:
         """Turns [T, sensed, driven] into [T, R, C], or back."""

@@ -76,7 +76,7 @@ class MatrixTwin:
         old = self._copies.get(layer.name)
         if old is not None:
             self.rereads.append(Reread(layer.name, old.age, old.distance))
-        parts = [matrix.weights(self.siemens(matrix, layer.backend)) for matrix in layer.matrices.values()]
+        parts = [matrix.weights(self.siemens(matrix, layer.backend)) for matrix in layer.visible.values()]
         copy = self._copies[layer.name] = _Copy(torch.stack(parts).sum(0))
         return copy
 

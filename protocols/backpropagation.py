@@ -16,7 +16,7 @@ import torch
 
 from hil.errors import UsageError
 from hil.network import Network
-from protocols.parts import Batch, Estimate, Key, LayerGradient, Tensors
+from protocols.parts import Batch, Estimate, Factors, Key, LayerGradient, Tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,6 @@ class Backpropagation:
                 )
             x = layer.factors[0]
             d = torch.nan_to_num(layer.factors[1], nan=0.0, posinf=0.0, neginf=0.0)  # not finite is no information
-            layers[layer.name] = LayerGradient(d.T @ x, d.sum(0), (x, d * x.shape[0]))
+            layers[layer.name] = LayerGradient(d.sum(0), factors=Factors(x, d))
         correct = float(network.correct(out.detach(), batch.y).double().mean())
         return Estimate(layers, float(losses.detach().mean()), correct)

@@ -9,7 +9,7 @@ import torch
 
 from hil.network import Network
 from protocols.core.draws import generator
-from protocols.parts import Change, Key, Tensors, weight_zeros, zeros
+from protocols.parts import Change, Key, Tensors, dense, weight_zeros, zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Adam:
         first = 1 - self.beta1 ** float(count) if self.corrected else 1.0
         second = 1 - self.beta2 ** float(count) if self.corrected else 1.0
         scaled: Change = {}
-        for name, value in change.items():
+        for name, value in dense(change).items():
             mean = memory[f"{name}/mean"] = self.beta1 * memory[f"{name}/mean"] + (1 - self.beta1) * value
             square = self.beta2 * memory[f"{name}/square"] + (1 - self.beta2) * value.square()
             memory[f"{name}/square"] = square
@@ -82,9 +82,9 @@ class LowPass:
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
         keep = self.tau / (self.tau + 1.0)
-        for name, value in change.items():
+        for name, value in dense(change).items():
             memory[name] = keep * memory[name] + (1.0 - keep) * value
-        return dict(memory)
+        return {**memory}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +133,12 @@ class UpdateNoise:
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
-        noisy = dict(change)
+        noisy = dense(change)
         for layer in network.layers:
-            value = change[layer.name]
+            value = noisy[layer.name]
             source = generator(key.seed, f"update noise/{layer.name}", key.step)
             noisy[layer.name] = value + self.std * torch.randn(value.shape, generator=source, dtype=value.dtype)
-        return noisy
+        return {**noisy}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,9 +165,9 @@ class Threshold:
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
-        passed = dict(change)
+        passed = dense(change)
         for layer in network.layers:
-            total = memory[layer.name] + change[layer.name]
+            total = memory[layer.name] + passed[layer.name]
             passed[layer.name] = torch.where(total.abs() > self.above, total, 0.0)
             memory[layer.name] = total - passed[layer.name]
-        return passed
+        return {**passed}

@@ -16,6 +16,8 @@ __all__ = [
     "Batch",
     "Change",
     "Estimate",
+    "Factors",
+    "Forgetful",
     "Key",
     "LayerGradient",
     "Rule",
@@ -24,24 +26,57 @@ __all__ = [
     "StepRecord",
     "Tensors",
     "Transform",
+    "dense",
     "weight_zeros",
     "zeros",
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """A gradient or a change of weights as a sum of outer products, one for each sample: sum_k d_k x_k^T.
+
+    Args:
+        x: [samples, n_in].
+        d: [samples, n_out].
+    """
+
+    x: Tensor
+    d: Tensor
+
+    def __mul__(self, factor: float) -> Factors:
+        """The same, times a number."""
+        return Factors(self.x, self.d * factor)
+
+    __rmul__ = __mul__
+
+    @property
+    def dense(self) -> Tensor:
+        """The sum, [n_out, n_in]."""
+        return self.d.T @ self.x
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LayerGradient:
     """The gradient of the mean cost by one layer's weights and bias.
 
     Args:
-        weights: dense, [n_out, n_in].
         bias: [n_out].
-        factors: (x [batch, n_in], e [batch, n_out]) whose mean outer product is ``weights``, where the source has them.
+        whole: gradient by the weights, [n_out, n_in]; None where it is the sum of the factors.
+        factors: outer products whose sum it is, where the source has them.
     """
 
-    weights: Tensor
     bias: Tensor
-    factors: tuple[Tensor, Tensor] | None = None
+    whole: Tensor | None = None
+    factors: Factors | None = None
+
+    @property
+    def weights(self) -> Tensor:
+        """The gradient by the weights, [n_out, n_in]."""
+        if self.whole is not None:
+            return self.whole
+        assert self.factors is not None
+        return self.factors.dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +114,14 @@ class Key:
 
 
 Tensors = dict[str, Tensor]
-Change = dict[str, Tensor]
-"""Wanted changes: a layer's weights [n_out, n_in] under ``<layer>``, its bias [n_out] under ``<layer>.bias``."""
+Change = dict[str, Tensor | Factors]
+"""Wanted changes: a layer's weights [n_out, n_in] under ``<layer>``, its bias [n_out] under ``<layer>.bias``. Weights
+come as factors only to rules that are ``factored``, and only while no transform has made them dense."""
+
+
+def dense(change: Change) -> Tensors:
+    """A change with all factors multiplied out."""
+    return {name: value.dense if isinstance(value, Factors) else value for name, value in change.items()}
 
 
 class Source(Protocol):
@@ -104,7 +145,7 @@ class Source(Protocol):
 
 
 class Transform(Protocol):
-    """Changes what is about to be written."""
+    """Changes what is about to be written. What it does not know how to do to factors, it does to ``dense`` changes."""
 
     def start(self, network: Network) -> Tensors:
         """The tensors it remembers."""
@@ -116,11 +157,62 @@ class Transform(Protocol):
 
 
 class Rule(Protocol):
-    """Turns wanted changes of weights into operations on the chip."""
+    """Turns wanted changes of weights into operations on the chip.
 
-    def write(self, network: Network, change: Change, key: Key) -> Mapping[str, float]:
-        """Sends the operations; gives numbers for the record."""
+    Attributes:
+        factored: takes changes as factors, where the source has them.
+        beside: names of the matrices that each layer needs beside ``W``.
+    """
+
+    @property
+    def factored(self) -> bool:
+        """See the class."""
         ...
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """See the class."""
+        ...
+
+    def prepare(self, network: Network, seed: int) -> None:
+        """Readies the chip once, before the first weights are written: for example shifts its zero."""
+        ...
+
+    def start(self, network: Network) -> Tensors:
+        """The tensors it remembers between steps."""
+        ...
+
+    def show(self, network: Network, memory: Tensors) -> None:
+        """Makes each layer's products what they are to be before a step: which matrices, with which gains and signs."""
+        ...
+
+    def write(self, network: Network, change: Change, memory: Tensors, key: Key) -> Mapping[str, float]:
+        """Sends the operations; ``memory`` is replaced entry by entry; gives numbers for the record."""
+        ...
+
+
+class Forgetful:
+    """What rules share that write to ``W`` alone, take dense changes and remember nothing."""
+
+    @property
+    def factored(self) -> bool:
+        """See ``Rule``."""
+        return False
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """See ``Rule``."""
+        return ()
+
+    def prepare(self, network: Network, seed: int) -> None:
+        """See ``Rule``."""
+
+    def start(self, network: Network) -> Tensors:
+        """See ``Rule``."""
+        return {}
+
+    def show(self, network: Network, memory: Tensors) -> None:
+        """See ``Rule``."""
 
 
 def zeros(network: Network) -> Tensors:

@@ -19,7 +19,7 @@ from hil.network import Network, Port
 from protocols.core.codes import CodeConfig, RandomCode, WalshCode, pattern
 from protocols.core.mgd import amplitude
 from protocols.measuring import BaselineName, Measured, Measuring
-from protocols.parts import Batch, Estimate, Key, LayerGradient, Tensors
+from protocols.parts import Batch, Estimate, Factors, Key, LayerGradient, Tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class NodePerturbation:
         for (name, s), change in zip(patterns.items(), measured.changes, strict=True):
             x, code = measured.inputs[name], s / divisor(self.norm, self.code, self.normalised, s.numel(), slots)
             e = (change.unsqueeze(-1) * code.double()).to(x.dtype)
-            layers[name] = LayerGradient(e.T @ x / x.shape[0], e.mean(0), (x, e))
+            layers[name] = LayerGradient(e.mean(0), e.T @ x / x.shape[0], Factors(x, e / x.shape[0]))
         return Estimate(layers, measured.loss, measured.correct)
 
 
@@ -141,7 +141,7 @@ class WeightPerturbation:
             scale = change / divisor(self.norm, self.code, self.normalised, count, slots)
             for name in group:
                 both = (patterns[name].double() * scale).view(shapes[name]).to(batch.x.dtype)
-                layers[name] = LayerGradient(both[:, :-1], both[:, -1])
+                layers[name] = LayerGradient(both[:, -1], both[:, :-1])
         return Estimate(layers, measured.loss, measured.correct)
 
     def _measure(

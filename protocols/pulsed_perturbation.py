@@ -78,7 +78,7 @@ class PulsedPerturbation:
         for layer in network.layers:
             a = self.pulses * layer.step
             found = (change * codes[layer.name].double() / normaliser(a, count, slots)).to(batch.x.dtype)
-            layers[layer.name] = LayerGradient(found[:, :-1], found[:, -1])
+            layers[layer.name] = LayerGradient(found[:, -1], found[:, :-1])
         correct = float(network.correct(before, batch.y).double().mean())
         return Estimate(layers, float(costs.mean()), correct)
 

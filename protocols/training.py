@@ -10,7 +10,7 @@ import torch
 
 from hil.network import Network
 from protocols.filters import Adam, Threshold, UpdateNoise
-from protocols.parts import Batch, Change, Estimate, Key, State, StepRecord, Tensors, Transform, zeros
+from protocols.parts import Batch, Change, Estimate, Key, State, StepRecord, Tensors, Transform, dense, zeros
 from protocols.rules import RuleConfig
 from protocols.sources import SourceConfig
 from protocols.transforms import Residual, Sgd, StochasticRounding, TransformConfig
@@ -64,6 +64,7 @@ class Training:
                 tensors[f"{number}/{name}"] = value
         if self.tau_theta > 1:
             tensors |= {f"sum/{name}": zero for name, zero in zeros(network).items()}
+        tensors |= {f"rule/{name}": value for name, value in self.rule.start(network).items()}
         return State(0, seed, tensors)
 
     def remembered(self, network: Network, batch: int) -> Mapping[str, tuple[int, ...]]:
@@ -78,6 +79,7 @@ class Training:
         """Measures, and updates the chip when an estimate is complete."""
         key = self._key(state)
         tensors = dict(state.tensors)
+        self.rule.show(network, _part(tensors, "rule/"))
         memory = _part(tensors, "source/")
         slots = max(1, self.tau_theta // self.tau_p)
         estimate = self.source.estimate(network, batch, key, slots, memory)
@@ -90,7 +92,9 @@ class Training:
                 memory = _part(tensors, f"{number}/")
                 change = transform.apply(change, memory, network, key)
                 tensors |= {f"{number}/{name}": value for name, value in memory.items()}
-            numbers = self.rule.write(network, change, key)
+            memory = _part(tensors, "rule/")
+            numbers = self.rule.write(network, change, memory, key)
+            tensors |= {f"rule/{name}": value for name, value in memory.items()}
             _add_biases(network, change)  # after the write: a refused update leaves the host as it was too
         record = StepRecord(state.step, estimate.loss, estimate.correct, numbers)
         return State(state.step + 1, state.seed, tensors), record
@@ -107,16 +111,17 @@ class Training:
         """The gradient to update with: this step's, or the mean over tau_theta steps once they are complete."""
         now: Change = {}
         for name, gradient in estimate.layers.items():
-            now[name], now[f"{name}.bias"] = gradient.weights, gradient.bias
+            factors = gradient.factors if self.rule.factored and self.tau_theta == 1 else None
+            now[name], now[f"{name}.bias"] = factors or gradient.weights, gradient.bias
         if self.tau_theta == 1:
             return now
-        for name, value in now.items():
+        for name, value in dense(now).items():
             tensors[f"sum/{name}"] = tensors[f"sum/{name}"] + value / self.tau_theta
         if (step + 1) % self.tau_theta:
             return None
         ready = {name: tensors[f"sum/{name}"] for name in now}
         tensors |= {f"sum/{name}": torch.zeros_like(value) for name, value in ready.items()}
-        return ready
+        return {**ready}
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:
@@ -126,4 +131,6 @@ def _part(tensors: Tensors, prefix: str) -> Tensors:
 def _add_biases(network: Network, change: Change) -> None:
     with torch.no_grad():
         for layer in network.layers:
-            layer.bias.add_(change[f"{layer.name}.bias"])
+            bias = change[f"{layer.name}.bias"]
+            assert isinstance(bias, torch.Tensor)
+            layer.bias.add_(bias)

@@ -12,7 +12,7 @@ from hil.network import Network
 from protocols.core.draws import generator
 from protocols.core.rounding import round_with_residual, stochastic_round
 from protocols.filters import Adam, Decay, LowPass, Threshold, UpdateNoise
-from protocols.parts import Change, Key, Tensors, weight_zeros, zeros
+from protocols.parts import Change, Key, Tensors, dense, weight_zeros, zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,9 @@ class Momentum:
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
-        for name, value in change.items():
+        for name, value in dense(change).items():
             memory[name] = self.beta * memory[name] + value
-        return dict(memory)
+        return {**memory}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Clip:
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
-        return {name: self._bounded(value) for name, value in change.items()}
+        return {name: self._bounded(value) for name, value in dense(change).items()}
 
     def _bounded(self, value: Tensor) -> Tensor:
         size = value.square().mean().sqrt()
@@ -108,13 +108,13 @@ class StochasticRounding:
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
-        rounded = dict(change)
+        rounded = dense(change)
         for layer in network.layers:
-            value = change[layer.name]
+            value = rounded[layer.name]
             source = generator(key.seed, f"round/{layer.name}", key.step)
             uniform = torch.rand(value.shape, generator=source, dtype=value.dtype)
             rounded[layer.name] = stochastic_round(value / layer.step, uniform) * layer.step
-        return rounded
+        return {**rounded}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +129,11 @@ class Residual:
 
     def apply(self, change: Change, memory: Tensors, network: Network, key: Key) -> Change:
         """See ``Transform``."""
-        rounded = dict(change)
+        rounded = dense(change)
         for layer in network.layers:
-            whole, memory[layer.name] = round_with_residual(change[layer.name] / layer.step, memory[layer.name])
+            whole, memory[layer.name] = round_with_residual(rounded[layer.name] / layer.step, memory[layer.name])
             rounded[layer.name] = whole * layer.step
-        return rounded
+        return {**rounded}
 
 
 TransformConfig = (

@@ -148,14 +148,15 @@ def new_model(network: NetworkConfig, samples: Samples, seed: int) -> nn.Sequent
 def _put_on_board(
     run: RunConfig, samples: Samples, backend: Backend, method: Method | None, backward: Backward
 ) -> Network:
-    """Places the network, and writes its first weights unless ``method`` is None."""
-    config = run.network
+    """Places the network, and readies it and writes its first weights unless ``method`` is None."""
+    config, rule = run.network, run.protocol.rule
     model = new_model(config, samples, run.seed)
-    mapping = usual_mapping(backend.spec, w_max=config.w_max, margin=config.margin)
-    network = place_model(model, backend, mapping=mapping, backward=backward, cost=samples.cost)
+    mapping = usual_mapping(backend.spec, w_max=config.w_max, margin=config.margin, reference=config.reference)
+    network = place_model(model, backend, mapping=mapping, backward=backward, cost=samples.cost, beside=rule.beside)
     _disturb(network, config.activation_defects, run.seed)
     if method is None:
         return network
+    rule.prepare(network, run.seed)
     weights = config.weights
     if not isinstance(weights, GlorotWeights):
         weights.training.train(model, samples.batch, samples.cost)

@@ -14,6 +14,7 @@ from hil.contract.bounds import above_zero, at_least_one, not_negative
 from hil.errors import ConfigError
 from hil.lab.config import name_problem
 from hil.lab.tasks import Digits, Files, Iris, Mnist1dLike, Nist7x7, Parity, Wine, Xor, YinYang
+from hil.mapping import Reference
 from hil.program import ByPulses, ByRamps
 from hil.units import Seconds, Volts, engineering
 from protocols.baselines import Software
@@ -146,8 +147,10 @@ class NetworkConfig:
         hidden: width of each hidden layer.
         activation: after each hidden layer.
         output: after the last layer.
-        w_max: the weight of a pair with one cell at the top of the window and the other at the bottom.
+        w_max: the largest weight: one cell of its pair at the top of the window, the other at the bottom or the reference.
         margin: share of the window left free at both ends.
+        reference: what a weight's minus cell does: moves against the plus cell (``middle``, ``low``), or stays where it
+            is (``fixed``).
         weights: where the first weights come from.
         program: how the first weights are written; None starts from the cells as they are.
         backward: how errors go back.
@@ -159,6 +162,7 @@ class NetworkConfig:
     output: Literal["identity", "tanh", "sigmoid"] = "identity"
     w_max: float = 1.0
     margin: float = 0.03
+    reference: Reference = "middle"
     weights: GlorotWeights | SoftwareWeights | ProgressiveWeights = field(default_factory=GlorotWeights)
     program: ByPulses | ByRamps | None = None
     backward: NoneConfig | ChipConfig | TwinConfig | WireTwinConfig = field(default_factory=NoneConfig)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from protocols.parts import Forgetful
+
 
 def digital(network):
     """(weights, bias) of each layer as its cells make them now."""
@@ -39,10 +41,10 @@ def change_cells(network, layer, weights):
     chip.version += 1
 
 
-class Exact:
+class Exact(Forgetful):
     """An update rule that no chip has: every weight changes by exactly what is wanted."""
 
-    def write(self, network, change, key):
+    def write(self, network, change, memory, key):
         for layer in network.layers:
             change_cells(network, layer, change[layer.name])
         return {}

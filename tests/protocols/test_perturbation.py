@@ -62,9 +62,10 @@ def test_estimates_of_a_source_average_to_the_gradient(ideal, samples, source):
 def test_the_factors_of_node_perturbation_make_its_dense_gradient(ideal, samples):
     for layer in NodePerturbation().estimate(ideal, samples, Key(0, 0), 1, {}).layers.values():
         assert layer.factors is not None
-        x, e = layer.factors
-        torch.testing.assert_close(torch.einsum("bo,bi->oi", e, x) / 7, layer.weights)
-        torch.testing.assert_close(e.mean(0), layer.bias)
+        x, d = layer.factors.x, layer.factors.d
+        torch.testing.assert_close(torch.einsum("bo,bi->oi", d, x), layer.weights)
+        torch.testing.assert_close(layer.factors.dense, layer.weights)
+        torch.testing.assert_close(d.sum(0), layer.bias)
 
 
 def test_the_loss_is_the_baseline_and_not_a_perturbed_branch(ideal, samples):
@@ -91,7 +92,7 @@ def test_a_clip_bounds_what_one_sample_can_say(ideal, samples):
     loud = NodePerturbation(norm=4.0).estimate(ideal, samples, Key(0, 0), 1, {})
     clipped = NodePerturbation(norm=4.0, clip=0.01).estimate(ideal, samples, Key(0, 0), 1, {})
     bound = 0.01 / amplitude(4.0, 5) / math.sqrt(5)
-    largest = [float(e.layers["layer1"].factors[1].abs().max()) for e in (loud, clipped)]
+    largest = [float(e.layers["layer1"].factors.d.abs().max()) * len(samples.x) for e in (loud, clipped)]
     assert largest[0] > 2 * bound
     assert largest[1] == pytest.approx(bound)
 

@@ -18,7 +18,7 @@ def test_pulses_move_every_weight_by_its_whole_number_of_steps(bench):
     change, before = zeros(on.network), weights(on)
     for layer in on.network.layers:
         change[layer.name] = layer.step * torch.randint(-3, 4, (layer.n_out, layer.n_in), generator=source)
-    numbers = SignedPulses().write(on.network, change, Key(0, 0))
+    numbers = SignedPulses().write(on.network, change, {}, Key(0, 0))
     assert numbers["held_weights"] == 0
     assert on.tap.lists == [("Pulse", "Pulse")]
     for layer, old, new in zip(on.network.layers, before, weights(on), strict=True):
@@ -57,7 +57,7 @@ def test_odd_pulses_go_to_either_cell_in_turn(bench):
 
 def test_nothing_to_write_sends_nothing(bench):
     on = bench()
-    numbers = SignedPulses().write(on.network, zeros(on.network), Key(0, 0))
+    numbers = SignedPulses().write(on.network, zeros(on.network), {}, Key(0, 0))
     assert on.tap.lists == []
     assert numbers == {"pulsed_cells": 0.0, "held_weights": 0.0}
 
@@ -66,7 +66,7 @@ def test_a_layer_without_pulses_is_left_out(bench):
     on, change = bench(), None
     change = zeros(on.network)
     change["layer2"] += on.network.layers[1].step
-    SignedPulses().write(on.network, change, Key(0, 0))
+    SignedPulses().write(on.network, change, {}, Key(0, 0))
     assert on.tap.lists == [("Pulse",)]
 
 
@@ -74,7 +74,7 @@ def test_more_pulses_than_allowed_are_held_and_reported(bench):
     on = bench()
     change = zeros(on.network)
     change["layer1"][0, 0] = 50 * on.network.layers[0].step
-    numbers = SignedPulses(most=5).write(on.network, change, Key(0, 0))
+    numbers = SignedPulses(most=5).write(on.network, change, {}, Key(0, 0))
     assert numbers == {"pulsed_cells": 2.0, "held_weights": 1.0}
     assert on.guard.ledger.pulses == 5
 
@@ -86,7 +86,7 @@ def test_sign_and_threshold_send_one_pulse_or_none(bench):
     on = bench()
     change = zeros(on.network)
     change["layer1"][:] = torch.tensor([[0.5, -0.5], [0.1, -0.1], [0.11, 0.0], [-7.0, 0.05]])
-    numbers = SignThreshold(above=0.1).write(on.network, change, Key(0, 0))
+    numbers = SignThreshold(above=0.1).write(on.network, change, {}, Key(0, 0))
     assert numbers == {"pulsed_cells": 4.0} and on.guard.ledger.pulses == 4
     before, after = weights(bench())[0], weights(on)[0]
     wanted = torch.tensor([[1, -1], [0, 0], [1, 0], [-1, 0]])
@@ -95,7 +95,7 @@ def test_sign_and_threshold_send_one_pulse_or_none(bench):
 
 def test_without_a_threshold_every_change_counts_and_nothing_is_nothing(bench):
     on = bench()
-    assert SignThreshold(above=0.0).write(on.network, zeros(on.network), Key(0, 0)) == {"pulsed_cells": 0.0}
+    assert SignThreshold(above=0.0).write(on.network, zeros(on.network), {}, Key(0, 0)) == {"pulsed_cells": 0.0}
     assert on.tap.lists == []
 
 
@@ -108,7 +108,7 @@ def test_write_verify_brings_weights_to_where_they_were_wanted(bench):
     on, change = bench(), None
     change, before = zeros(on.network), weights(on)
     change["layer1"][0, 1], change["layer2"][2, 3], change["layer2"][1, 0] = 0.4, -0.3, 0.05
-    numbers = WriteVerify(above=0.1, method=METHOD).write(on.network, change, Key(0, 0))
+    numbers = WriteVerify(above=0.1, method=METHOD).write(on.network, change, {}, Key(0, 0))
     assert numbers["missed_cells"] == 0 and numbers["held_cells"] == 0 and numbers["pulsed_cells"] == 4
     change["layer2"][1, 0] = 0.0  # below the threshold
     tolerance = 2 * METHOD.window / on.network.layers[0].mapping.scale
@@ -122,11 +122,11 @@ def test_cells_at_the_end_of_the_window_are_held_and_stuck_ones_reported(bench):
     on, change = bench(), None
     change = zeros(on.network)
     change["layer1"][0, 0] = 50.0
-    numbers = WriteVerify(method=ByPulses(window=1e-9, rounds=2)).write(on.network, change, Key(0, 0))
+    numbers = WriteVerify(method=ByPulses(window=1e-9, rounds=2)).write(on.network, change, {}, Key(0, 0))
     assert numbers == {"pulsed_cells": 2.0, "missed_cells": 2.0, "held_cells": 2.0}
 
 
 def test_nothing_above_the_threshold_is_not_even_read(bench):
     on = bench()
-    numbers = WriteVerify(above=0.1, method=METHOD).write(on.network, zeros(on.network), Key(0, 0))
+    numbers = WriteVerify(above=0.1, method=METHOD).write(on.network, zeros(on.network), {}, Key(0, 0))
     assert on.tap.lists == [] and set(numbers.values()) == {0.0}
