@@ -8,8 +8,8 @@ from torch import nn
 
 from hil.contract import Pulse, Range
 from hil.deployment import place_model
-from hil.program import usual_pulse
 from hil.twin import MatrixTwin, TwinBackward, read_siemens, read_weights
+from hil.usual import usual_pulse
 
 
 @pytest.fixture
