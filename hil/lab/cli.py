@@ -96,16 +96,17 @@ def doctor() -> None:
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="run|board", help="Which kind of file.")] = "run",
+    kind: Annotated[str, typer.Argument(metavar="run|board|sweep", help="Which kind of file.")] = "run",
 ) -> None:
-    """Prints the JSON schema of run files or board files, for completion in editors."""
+    """Prints the JSON schema of run files, board files or sweep files, for completion in editors."""
     from hil.lab import config as configuration
     from hil.lab.boardfile import BoardFile
     from hil.lab.runfile import RunConfig
+    from hil.lab.sweepfile import SweepConfig
 
-    kinds: dict[str, Any] = {"run": RunConfig, "board": BoardFile}
+    kinds: dict[str, Any] = {"run": RunConfig, "board": BoardFile, "sweep": SweepConfig}
     if kind not in kinds:
-        raise typer.BadParameter(f"{kind!r} is neither run nor board")
+        raise typer.BadParameter(f"{kind!r} is neither run nor board nor sweep")
     typer.echo(json.dumps(configuration.json_schema(kinds[kind]), indent=1))
 
 

@@ -1,85 +1,36 @@
-"""Sweeps: the runs of a grid over settings and seeds, several at once, in one folder that goes on where it ended."""
+"""Sweeps: the runs of a grid or a search over several seeds, several at once, in one folder that goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hil.errors import CheckpointMismatch, ConfigError, StorageError, UsageError
-from hil.lab import config, sweep_results, tables, yaml_text
-from hil.lab.boardfile import SimulatedBoard
-from hil.lab.build import Plan
+from hil.errors import CheckpointMismatch, StorageError, UsageError
+from hil.lab import config, sweep_figures, tables
 from hil.lab.claim import claimed
 from hil.lab.plain import printable
 from hil.lab.readback import differences
-from hil.lab.runs import read_plan
 from hil.lab.signals import signals
 from hil.lab.stop import StopToken
 from hil.lab.sweep_executors import Processes, dask
+from hil.lab.sweep_jobs import remove
 from hil.lab.sweep_loop import Shift, Watcher, carry_out
-from hil.lab.sweep_results import Summary
-from hil.lab.sweep_work import Row, WorkList
-from hil.lab.sweep_worker import WISH, Order, conduct, prepare, remove
-from hil.lab.sweepfile import SweepConfig, as_overrides
+from hil.lab.sweep_plans import Combinations
+from hil.lab.sweep_results import write_tables
+from hil.lab.sweep_search import Proposals, needed
+from hil.lab.sweep_work import Row, WorkList, point
+from hil.lab.sweep_worker import WISH, Order, conduct, prepare
+from hil.lab.sweepfile import SweepConfig
+from hil.lab.swept import Swept
 
 ROOT = Path("runs")
-WORK, RUNS, BOARDS = "sweep.db", "runs", "boards"
-_FREE = ("workers", "retries", "keep", "source")
+WORK, RUNS = "sweep.db", "runs"
+_FREE = ("workers", "retries", "keep", "show", "source")
 """Keys of a sweep file that change no result; they may be other ones when it goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """A sweep after a session.
-
-    Args:
-        folder: where its files are.
-        rows: all runs.
-        summaries: one for each combination.
-    """
-
-    folder: Path
-    rows: tuple[Row, ...]
-    summaries: tuple[Summary, ...]
-
-    @property
-    def left(self) -> int:
-        """Runs that are still to be done."""
-        return sum(row.state in ("waiting", "running") for row in self.rows)
-
-    @property
-    def failed(self) -> tuple[Row, ...]:
-        """Runs that ended without a result."""
-        return tuple(row for row in self.rows if row.state == "failed")
-
-    @property
-    def exit_code(self) -> int:
-        """0 when every run is done, 4 when the operator ended the sweep, else that of the first run that failed."""
-        if self.left:
-            return 4
-        return int(self.failed[0].result["exit_code"] or 1) if self.failed else 0
-
-    def lines(self) -> list[str]:
-        """What a technician sees."""
-        shown = [f"run {row.id} (seed {row.seed}): {row.result['error']}" for row in self.failed[:10]]
-        more = [f"and {len(self.failed) - 10} more that failed"] if len(self.failed) > 10 else []
-        left = [f"{self.left} runs are left; the same command goes on"] if self.left else []
-        again = ["failed runs are done again with --retry-failed"] if self.failed else []
-        where = f"tables and figure: {self.folder}"
-        return [*sweep_results.as_lines(self.summaries), *shown, *more, *again, *left, where]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        status = "stopped" if self.left else "failed" if self.failed else "done"
-        return {
-            "status": status, "exit_code": self.exit_code, "folder": str(self.folder), "runs": len(self.rows),
-            "done": len(self.rows) - self.left - len(self.failed), "failed": len(self.failed), "left": self.left,
-            "points": [{"settings": dict(found.overrides), **found.values} for found in self.summaries],
-        }  # fmt: skip
 
 
 def sweep(
@@ -110,18 +61,18 @@ def sweep(
     path = config.find(sweep_file)
     loaded = config.load(path, SweepConfig)
     value, stop = loaded.value, stop or StopToken()
-    run_path = config.find(value.run, path)
-    plans = [_plan(run_path, combination, loaded.where) for combination in value.combinations()]
+    if value.search is not None:
+        needed()
+    combinations = Combinations(config.find(value.run, path), loaded.where)
+    for combination in value.probes():
+        combinations.check(combination)
     folder = _folder(out or ROOT / value.name)
-    if len(value.seed_list) > 1 and any(_names_its_chip(plan) for plan in plans):
-        watcher.say(
-            "the board file names the seed of its chip (simulator.seed): all seeds of the sweep share that chip"
-        )
+    _advise(value, combinations, watcher)
     with claimed(folder), _open(folder) as work:
-        _begin_or_compare(work, folder, value, _facts(loaded.plain, run_path, plans))
+        _begin_or_compare(work, folder, value, _facts(loaded.plain, combinations))
         (folder / WISH).unlink(missing_ok=True)
         work.reopen(failed=retry_failed)
-        shift = _shift(work, folder, value, _stored_boards(folder, plans), plans)
+        shift = _shift(work, folder, value, combinations, loaded.where)
         for row in work.rows():
             shift.tidy(row, row.result)  # a session that was killed may have left their folders
         with signals(stop, watcher.say):
@@ -130,11 +81,10 @@ def sweep(
                     carry_out(shift, executor, watcher, stop)
             finally:
                 watcher.end()
-            rows = work.rows()
-            found = sweep_results.summaries(rows, value.varied)
-            sweep_results.write(folder, rows, found)
+            found = Swept.of(folder, value, work.rows())
+            _write(found)
         (folder / WISH).unlink(missing_ok=True)
-    return Swept(folder, tuple(rows), tuple(found))
+    return found
 
 
 @contextmanager
@@ -153,42 +103,29 @@ def _executor(count: int, scheduler: str | None) -> Generator[Executor]:
 # -- what is to be done ------------------------------------------------------------------------------------------------
 
 
-def _plan(run_path: Path, combination: Mapping[str, Any], where: Mapping[str, str]) -> Plan:
-    """Run file and board of one combination, so that what cannot be used is told before anything is run."""
-    try:
-        plan = read_plan(run_path, ["threads=1", *as_overrides(combination)])
-    except ConfigError as error:
-        error.add_note(f"in the combination {printable(', '.join(as_overrides(combination)), 500)}")
-        raise
-    if not isinstance(plan.board.value, SimulatedBoard):
-        problem = "names a board that is not simulated; a chip has one owner, and is worn by every run of a sweep"
-        raise ConfigError.at(where.get("run", str(run_path)), "run", problem)
-    return plan
+def _advise(value: SweepConfig, combinations: Combinations, watcher: Watcher) -> None:
+    if len(value.seed_list) > 1 and combinations.fixed_chip:
+        watcher.say(
+            "the board file names the seed of its chip (simulator.seed): all seeds of the sweep share that chip"
+        )
+    if value.search is not None and value.search.ahead * len(value.seed_list) < value.workers:
+        busy = value.search.ahead * len(value.seed_list)
+        watcher.say(f"search.ahead is {value.search.ahead}: at most {busy} of {value.workers} workers have work")
 
 
-def _names_its_chip(plan: Plan) -> bool:
-    simulator = plan.board.value.simulator
-    return simulator is not None and simulator.seed is not None
-
-
-def _facts(plain: Mapping[str, Any], run_path: Path, plans: Sequence[Plan]) -> dict[str, Any]:
+def _facts(plain: Mapping[str, Any], combinations: Combinations) -> dict[str, Any]:
     """What the results depend on, as plain values."""
-    return {
-        "sweep": {key: value for key, value in plain.items() if key not in _FREE},
-        "run": yaml_text.read_file(run_path).value,
-        "board": {plan.run.value.board: plan.board.plain for plan in plans},
-    }
+    known = {key: value for key, value in plain.items() if key not in _FREE}
+    if known.get("search") is not None:  # a search may be given more trials
+        known["search"] = {key: value for key, value in known["search"].items() if key != "trials"}
+    return {"sweep": known, "run": combinations.run, "board": combinations.boards}
 
 
 def _begin_or_compare(work: WorkList, folder: Path, value: SweepConfig, facts: Mapping[str, Any]) -> None:
     saved = work.facts()
     if saved is None:
-        points = [
-            (number, seed, combination, f"{number + 1:05d}-s{seed}")
-            for number, combination in enumerate(value.combinations())
-            for seed in value.seed_list
-        ]
-        work.begin(facts, points)
+        given = value.combinations() if value.search is None else []
+        work.begin(facts, [point(k, seed, one) for k, one in enumerate(given) for seed in value.seed_list])
         return
     for key, then, now in differences(saved, dict(facts)):
         what = f"{printable(key)} (of a sweep that was begun; another one needs another name or --out)"
@@ -200,31 +137,20 @@ def _short(value: object) -> object:
     return value if len(text) <= 200 else text[:200] + " ..."
 
 
-def _stored_boards(folder: Path, plans: Sequence[Plan]) -> dict[str, str]:
-    """Writes each board file, complete, into the sweep's folder; gives its path there by its name in the run file."""
-    named = {plan.run.value.board: plan.board.plain for plan in plans}
-    stored: dict[str, str] = {}
+def _shift(
+    work: WorkList, folder: Path, value: SweepConfig, combinations: Combinations, where: Mapping[str, str]
+) -> Shift:
+    root = folder / RUNS
     try:
-        (folder / BOARDS).mkdir(exist_ok=True)
-        (folder / RUNS).mkdir(exist_ok=True)
+        root.mkdir(exist_ok=True)
     except OSError as error:
         raise StorageError(str(folder), str(error)) from error
-    for number, (name, plain) in enumerate(named.items(), start=1):
-        path = config.inside(folder, f"{BOARDS}/board-{number}.yaml")
-        tables.write(path, config.dump(plain))
-        stored[name] = str(path)
-    return stored
-
-
-def _shift(work: WorkList, folder: Path, value: SweepConfig, boards: Mapping[str, str], plans: Sequence[Plan]) -> Shift:
-    root = folder / RUNS
 
     def folder_of(row: Row) -> Path:
         return config.inside(root, config.run_name(row.folder, "folder of a run"))
 
     def order(row: Row) -> Order:
-        plain = plans[row.combination].run.plain
-        content = {**plain, "seed": row.seed, "board": boards[plans[row.combination].run.value.board]}
+        content = combinations.content(row.overrides, row.seed, folder)
         return Order(str(folder_of(row)), str((folder / WISH).resolve()), content)
 
     def tidy(row: Row, result: Mapping[str, Any]) -> None:
@@ -232,7 +158,23 @@ def _shift(work: WorkList, folder: Path, value: SweepConfig, boards: Mapping[str
         if status is not None and value.keep != "all" and (status == "done" or value.keep == "none"):
             remove(folder_of(row))
 
-    return Shift(work, order, conduct, tidy, folder / WISH, value.workers, value.retries)
+    shift = Shift(work, order, conduct, tidy, folder / WISH, value.workers, value.retries)
+    if value.search is None:
+        return shift
+    proposals = Proposals(
+        value.search, value.seed_list, work, where.get("search.maximise", where.get("search", value.name))
+    )
+    return replace(shift, total=value.n_runs, more=proposals.more)
+
+
+def _write(found: Swept) -> None:
+    """Writes tables and figure into the sweep's folder."""
+    write_tables(found.folder, found.rows, found.summaries, found.config.shown)
+    if found.config.search is None:
+        picture = sweep_figures.boxes(found.summaries, found.config.varied, found.config.shown)
+    else:
+        picture = sweep_figures.course(found.trials, found.summaries, found.config.search.maximise)
+    tables.write(found.folder / "sweep.png", picture)
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------

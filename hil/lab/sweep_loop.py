@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,10 @@ class Watcher(Protocol):
         ...
 
 
+def _nothing() -> Sequence[Row]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Shift:
     """What the loop works with.
@@ -56,6 +60,8 @@ class Shift:
         wish: the file that tells workers to end.
         at_once: runs at once.
         retries: how often a run is begun again after its worker died.
+        total: runs altogether; None for those that are in the work list.
+        more: gives further runs, already in the work list; asked while workers are free, and again after runs ended.
     """
 
     work: WorkList
@@ -65,6 +71,8 @@ class Shift:
     wish: Path
     at_once: int
     retries: int
+    total: int | None = None
+    more: Callable[[], Sequence[Row]] = _nothing
 
 
 def carry_out(shift: Shift, executor: Executor, watcher: Watcher, stop: StopToken) -> None:
@@ -75,13 +83,15 @@ def carry_out(shift: Shift, executor: Executor, watcher: Watcher, stop: StopToke
     """
     rows = shift.work.rows()
     waiting = deque(row for row in rows if row.state == "waiting")
-    watcher.begin(len(rows), len(rows) - len(waiting))
+    watcher.begin(len(rows) if shift.total is None else max(shift.total, len(rows)), len(rows) - len(waiting))
     deaths = {row.id: row.deaths for row in waiting}
     running: dict[Future[dict[str, Any]], Row] = {}
     told, deadline, full = "", float("inf"), ""
-    while waiting or running:
+    ask = True  # whether there may be further runs
+    while ask or waiting or running:
         if stop.stop_wanted or stop.aborted or full:
             waiting.clear()
+            ask = False
             wanted = ABORT if stop.aborted else STOP
             if wanted != told and running:
                 told = wanted
@@ -89,6 +99,11 @@ def carry_out(shift: Shift, executor: Executor, watcher: Watcher, stop: StopToke
                 deadline = time.monotonic() + _ABORT if stop.aborted else float("inf")
             if time.monotonic() > deadline:
                 break
+        while ask and len(waiting) + len(running) < shift.at_once:
+            further = shift.more()
+            waiting.extend(further)
+            deaths |= {row.id: 0 for row in further}
+            ask = bool(further)
         while waiting and len(running) < shift.at_once:
             row = waiting.popleft()
             shift.work.started(row.id)
@@ -113,6 +128,7 @@ def carry_out(shift: Shift, executor: Executor, watcher: Watcher, stop: StopToke
             shift.work.finished(row.id, result, deaths=deaths[row.id])
             shift.tidy(row, result)
             watcher.ended(row, result)
+            ask = not told
     if full:
         raise StorageError(str(shift.work.path.parent), f"a worker reports: {printable(full, 500)}")
 

@@ -7,10 +7,11 @@ moment goes on from what had been finished.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,8 +20,10 @@ from hil.lab.plain import printable
 from hil.lab.transaction import transaction
 
 State = Literal["waiting", "running", "done", "failed"]
+Point = tuple[int, int, Mapping[str, Any], str]
+"""Combination, seed, overrides and name of the folder of a run that is to be done."""
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE point (
@@ -29,6 +32,7 @@ CREATE TABLE point (
     deaths INTEGER NOT NULL DEFAULT 0,
     status TEXT, exit_code INTEGER, steps INTEGER, test_accuracy REAL, software_accuracy REAL, reads INTEGER,
     pulses INTEGER, half_selects INTEGER, lab_seconds REAL, joules REAL, seconds REAL, error TEXT,
+    numbers TEXT,
     UNIQUE (combination, seed));
 """
 RESULTS = (
@@ -36,10 +40,15 @@ RESULTS = (
     "lab_seconds", "joules", "seconds", "error",
 )  # fmt: skip
 """What a finished run left; ``seconds`` is wall time, s."""
-_COLUMNS = ("id", "combination", "seed", "overrides", "folder", "state", "deaths", *RESULTS)
+_COLUMNS = ("id", "combination", "seed", "overrides", "folder", "state", "deaths", *RESULTS, "numbers")
 _LONGEST_ERROR = 2000
 _PATIENCE = 30.0
 """s to wait for somebody who reads the file with another program."""
+
+
+def point(combination: int, seed: int, overrides: Mapping[str, Any]) -> Point:
+    """A run that is to be done; combinations are counted from 0 on."""
+    return combination, seed, overrides, f"{combination + 1:05d}-s{seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class Row:
         state: what is to be done with it.
         deaths: how many processes have died over it.
         result: what it came to, by the names of ``RESULTS``; None where there is nothing.
+        numbers: further numbers that it gave, by their names.
     """
 
     id: int
@@ -65,6 +75,12 @@ class Row:
     state: State
     deaths: int
     result: Mapping[str, Any]
+    numbers: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def number(self, name: str) -> float | None:
+        """One number of the run, be it a result of every run or one of its own; None where there is none."""
+        value = self.result[name] if name in RESULTS else self.numbers.get(name)
+        return float(value) if isinstance(value, int | float) else None
 
 
 class WorkList:
@@ -106,17 +122,27 @@ class WorkList:
         with self._sound():
             return dict(json.loads(rows[0][0]))
 
-    def begin(self, facts: Mapping[str, Any], points: Sequence[tuple[int, int, Mapping[str, Any], str]]) -> None:
-        """Stores what the sweep depends on and all its runs (combination, seed, overrides, folder), or nothing."""
-        rows = [(number, *row[:2], json.dumps(dict(row[2])), row[3]) for number, row in enumerate(points, start=1)]
+    def begin(self, facts: Mapping[str, Any], points: Sequence[Point]) -> None:
+        """Stores what the sweep depends on and the runs known so far, or nothing."""
         with self._storage(), transaction(self._db):
             self._db.execute("INSERT INTO meta VALUES ('facts', ?)", (json.dumps(dict(facts)),))
-            question = "INSERT INTO point (id, combination, seed, overrides, folder, state) VALUES (?, ?, ?, ?, ?, "
-            self._db.executemany(f"{question}'waiting')", rows)
+            self._insert(points)
+
+    def add(self, points: Sequence[Point]) -> list[Row]:
+        """Stores further runs, or nothing; gives their rows."""
+        before = self._rows("SELECT coalesce(max(id), 0) FROM point")[0][0]
+        with self._storage(), transaction(self._db):
+            self._insert(points)
+        return [row for row in self.rows() if row.id > before]
+
+    def _insert(self, points: Sequence[Point]) -> None:
+        rows = [(*row[:2], json.dumps(dict(row[2])), row[3]) for row in points]
+        question = "INSERT INTO point (combination, seed, overrides, folder, state) VALUES (?, ?, ?, ?, 'waiting')"
+        self._db.executemany(question, rows)
 
     def reopen(self, *, failed: bool = False) -> None:
         """Makes runs wait again that were running when the last session ended, and failed ones if that is wanted."""
-        nothing = ", ".join(f"{name} = NULL" for name in RESULTS)
+        nothing = ", ".join(f"{name} = NULL" for name in (*RESULTS, "numbers"))
         with self._storage(), transaction(self._db):
             self._db.execute("UPDATE point SET state = 'waiting' WHERE state = 'running'")
             if failed:
@@ -131,8 +157,11 @@ class WorkList:
         self._set(number, state="waiting", deaths=deaths)
 
     def finished(self, number: int, result: Mapping[str, Any], *, deaths: int) -> None:
-        """Stores what a run came to; its state is ``done`` or ``failed``."""
+        """Stores what a run came to; its state is ``done`` or ``failed``. Numbers that are not finite are left out."""
         values = {name: result.get(name) for name in RESULTS}
+        given = result.get("numbers")
+        own = dict(cast(Mapping[str, Any], given)) if isinstance(given, Mapping) else {}
+        values["numbers"] = json.dumps({str(name): float(value) for name, value in own.items() if _finite(value)})
         if values["error"] is not None:
             values["error"] = printable(str(values["error"]), _LONGEST_ERROR)
         self._set(number, state="done" if values["status"] == "done" else "failed", deaths=deaths, **values)
@@ -143,10 +172,11 @@ class WorkList:
 
     def _row(self, row: Sequence[Any]) -> Row:
         with self._sound():
-            number, combination, seed, overrides, folder, state, deaths, *values = row
+            number, combination, seed, overrides, folder, state, deaths, *values, numbers = row
             return Row(
                 int(number), int(combination), int(seed), dict(json.loads(overrides)), str(folder),
                 cast(State, str(state)), int(deaths), dict(zip(RESULTS, values, strict=True)),
+                {} if numbers is None else dict(json.loads(numbers)),
             )  # fmt: skip
 
     def _set(self, number: int, **values: Any) -> None:
@@ -162,10 +192,21 @@ class WorkList:
                 for statement in _TABLES.strip().split(";\n"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={_VERSION}")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        columns = [row[1] for row in self._db.execute("PRAGMA table_info(point)")]
-        if version != _VERSION or columns != list(_COLUMNS):
+        if self._shape() == (1, _COLUMNS[:-1]):  # of before there were numbers
+            with transaction(self._db):
+                self._db.execute("ALTER TABLE point ADD COLUMN numbers TEXT")
+                self._db.execute(f"PRAGMA user_version={_VERSION}")
+        version, columns = self._shape()
+        if version > _VERSION:
+            problem = f"this is a work list of version {version}, made by a later Crossbar-HIL; go on with that one"
+            raise CheckpointError(printable(str(self.path)), f"{problem}, or give another --out")
+        if (version, columns) != (_VERSION, _COLUMNS):
             raise CheckpointError(printable(str(self.path)), f"this is not a work list of version {_VERSION}")
+
+    def _shape(self) -> tuple[int, tuple[str, ...]]:
+        """Version and columns."""
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        return version, tuple(row[1] for row in self._db.execute("PRAGMA table_info(point)"))
 
     def _rows(self, question: str) -> list[Any]:
         with self._storage():
@@ -188,3 +229,7 @@ class WorkList:
             yield
         except (TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(str(self.path), f"a row holds something else than a run ({error})") from error
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -7,7 +7,6 @@ there, which works for processes of this machine and for a cluster with a shared
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Generator, Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hil.errors import CheckpointError, CheckpointMismatch, ConfigError, HilError, UsageError
+from hil.errors import HilError, UsageError
 
 WISH = "stop"
 """Name of the file in which a sweep tells its workers to end."""
@@ -60,7 +59,7 @@ def prepare() -> None:
 def conduct(order: Order) -> dict[str, Any]:
     """Does a run, or goes on with it; gives its result, whatever happens, as plain JSON values.
 
-    Besides what ``RunResult.as_dict`` gives there is ``seconds``, the wall time, s.
+    Besides what ``RunResult.as_dict`` gives there is ``seconds``, the wall time, s, and of a deployment ``numbers``.
     """
     from hil.lab.job import failure
     from hil.lab.stop import StopToken
@@ -77,32 +76,11 @@ def conduct(order: Order) -> dict[str, Any]:
 
 
 def _run(order: Order, stop: Any) -> dict[str, Any]:
-    from hil.lab import runs
+    from hil.lab import sweep_jobs
 
     folder = Path(order.folder)
     _wait_until_free(folder)
-    if (folder / "run.yaml").is_file() and (folder / "run.db").is_file():
-        try:
-            result = runs.resume(folder, stop=stop)
-            if result.exit_code != CheckpointError.exit_code:
-                return result.as_dict()
-        except (CheckpointError, CheckpointMismatch, ConfigError):
-            pass  # its process was killed while it made the folder
-    remove(folder)  # on a simulator nothing is lost
-    return runs.run(order.run, out=folder, stop=stop).as_dict()
-
-
-def remove(folder: Path) -> None:
-    """Removes a run folder; a symbolic link in its place is refused."""
-    from hil.errors import StorageError
-
-    if folder.is_symlink():
-        raise UsageError(f"{folder} is a symbolic link; a sweep folder holds its own runs")
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise StorageError(str(folder), str(error)) from error
+    return sweep_jobs.carry_out(order.run, folder, stop)
 
 
 def _wait_until_free(folder: Path) -> None:

@@ -9,42 +9,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_sessions import RESULT, Watched
 
 from hil.errors import CheckpointMismatch, ConfigError, UsageError
 from hil.lab import config
 from hil.lab import sweep as sweeps
 from hil.lab.cli import main
 from hil.lab.sweep import sweep
-from hil.lab.sweep_work import Row, WorkList
+from hil.lab.sweep_work import WorkList
 
 Content = Callable[..., dict[str, Any]]
-
-
-class Watched:
-    """Keeps what a sweep tells; ``on_end`` is called after each run."""
-
-    def __init__(self, on_end: Callable[[Row], None] = lambda row: None) -> None:
-        self.rows: list[int] = []
-        self.said: list[str] = []
-        self._on_end = on_end
-
-    def begin(self, total: int, ended: int) -> None:
-        self.said.append(f"{total} {ended}")
-
-    def ended(self, row: Row, result: Mapping[str, Any]) -> None:
-        self.rows.append(row.id)
-        self._on_end(row)
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def end(self) -> None:
-        self.said.append("end")
 
 
 @pytest.fixture(autouse=True)
@@ -81,12 +60,6 @@ def at_once(mocker: Any) -> list[Any]:
     mocker.patch("hil.lab.sweep.conduct", conduct)
     mocker.patch("hil.lab.sweep.Processes", lambda count, prepare: ThreadPoolExecutor(1))
     return orders
-
-
-RESULT: dict[str, Any] = {
-    "status": "done", "exit_code": 0, "steps": 20, "test_accuracy": 0.5, "software_accuracy": 0.9, "reads": 7,
-    "pulses": 100, "half_selects": 0, "lab_seconds": 2.0, "joules": None, "seconds": 0.1, "error": None,
-}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -235,9 +208,21 @@ def test_the_command(
     assert states == ["waiting"] * 4
 
 
-def test_the_example_can_be_used() -> None:
+SWEEPS = sorted((Path(__file__).parents[2] / "config" / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_examples_can_be_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hil.lab.sweep_plans import Combinations
     from hil.lab.sweepfile import SweepConfig
 
-    root = Path(__file__).parents[2]
-    value = config.load(root / "config" / "sweeps" / "digits_eta.yaml", SweepConfig).value
-    assert value.n_combinations == 3 and (root / value.run).is_file()
+    monkeypatch.chdir(path.parents[2])
+    loaded = config.load(path, SweepConfig)
+    runs = {"digits_eta": 15, "digits_search": 72, "lea_alpha_beta": 720}
+    assert loaded.value.n_runs == runs[path.stem] and loaded.value.name == path.stem
+    run_file = path.parents[2] / loaded.value.run
+    if not run_file.is_file():
+        pytest.skip(f"{run_file.name} is not there yet")
+    combinations = Combinations(run_file, loaded.where)
+    for combination in (loaded.value.probes()[0], loaded.value.probes()[-1]):
+        combinations.check(combination)

@@ -16,9 +16,10 @@ import pytest
 from hil.errors import CheckpointError, StorageError, UsageError
 from hil.lab.stop import StopToken
 from hil.lab.sweep_executors import Processes, dask
+from hil.lab.sweep_jobs import remove
 from hil.lab.sweep_loop import Shift, carry_out
 from hil.lab.sweep_work import Row, WorkList
-from hil.lab.sweep_worker import ABORT, Order, conduct, remove
+from hil.lab.sweep_worker import ABORT, Order, conduct
 
 DONE: dict[str, Any] = {"status": "done", "exit_code": 0, "test_accuracy": 0.5}
 
@@ -145,6 +146,31 @@ def test_the_work_list_survives_and_refuses_what_it_is_not(work: WorkList, tmp_p
     for name in ("other.db", "text.db", "link.db"):
         with pytest.raises(CheckpointError):
             WorkList(tmp_path / name)
+
+
+def test_a_work_list_of_before_there_were_numbers_goes_on_and_a_later_one_is_refused(
+    work: WorkList, tmp_path: Path
+) -> None:
+    work.finished(1, DONE, deaths=0)
+    work.close()
+    path = tmp_path / "sweep.db"
+    db = sqlite3.connect(path)
+    db.execute("ALTER TABLE point DROP COLUMN numbers")
+    db.execute("PRAGMA user_version=1")
+    db.close()
+    again = WorkList(path)
+    again.finished(2, DONE | {"numbers": {"mine": 0.25, "not": float("nan"), "text": "x"}}, deaths=0)
+    first, second, third, _ = again.rows()
+    assert (first.state, first.number("test_accuracy"), first.number("mine")) == ("done", 0.5, None)
+    assert second.numbers == {"mine": 0.25} and second.number("mine") == 0.25 and third.number("test_accuracy") is None
+    assert [row.id for row in again.add([(9, 1, {"eta": 3}, "r9")])] == [5] and again.facts() == {"a": 1}
+    again.close()
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    db.execute("PRAGMA user_version=3")
+    db.close()
+    with pytest.raises(CheckpointError, match="version 3, made by a later Crossbar-HIL"):
+        WorkList(path)
 
 
 def test_a_worker_gives_every_failure_back_and_removes_no_link(tmp_path: Path) -> None:
