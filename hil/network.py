@@ -42,6 +42,9 @@ class Network(nn.Module):
         layers: in order.
         activations: the activation after each layer, or its name.
         cost: ``cross_entropy`` on class numbers, or ``mse`` on targets.
+
+    Attributes:
+        heads: tasks that share the network; a sample is judged by the outputs of its own task, see ``own_head``.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Network(nn.Module):
             self.add_module(layer.name, layer)
         self.activations = [ACTIVATIONS[a] if isinstance(a, str) else a for a in activations]
         self.cost: CostName = cost
+        self.heads = 1
         self.reports: dict[str, ProgramReport] = {}
         self._inputs: dict[str, Tensor] = {}
 
@@ -62,10 +66,11 @@ class Network(nn.Module):
         return self._layers
 
     def snapshot(self) -> dict[str, Tensor]:
-        """All that a checkpoint keeps of the network: parameters on the host, and the memory of the backward rules."""
+        """All that a checkpoint keeps of it: parameters on the host, and the memory of backward rules and readings."""
         memory: dict[str, Tensor] = {}
         for layer in self._layers:
-            memory |= {f"{layer.name}.backward.{name}": t for name, t in layer.rule.snapshot(layer).items()}
+            for kind, keeper in (("backward", layer.rule), ("reading", layer.reading)):
+                memory |= {f"{layer.name}.{kind}.{name}": t for name, t in keeper.snapshot(layer).items()}
         return {**self.state_dict(), **memory}
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
@@ -78,9 +83,10 @@ class Network(nn.Module):
         self.load_state_dict({name: t for name, t in saved.items() if name in own})
         rest = {name: t for name, t in saved.items() if name not in own}
         for layer in self._layers:
-            prefix = f"{layer.name}.backward."
-            mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
-            layer.rule.restore(layer, mine)
+            for kind, keeper in (("backward", layer.rule), ("reading", layer.reading)):
+                prefix = f"{layer.name}.{kind}."
+                mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+                keeper.restore(layer, mine)
         if rest:
             raise RuntimeError(f"unknown tensors: {', '.join(sorted(rest))}")
 
@@ -153,7 +159,7 @@ class Network(nn.Module):
             y: class numbers [batch], or targets [batch, n_out] for ``mse`` (sum of squares over the outputs divided
                 by their number).
         """
-        out = out.to(torch.float64)
+        out, y = own_head(out.to(torch.float64), y, self.heads)
         if self.cost == "mse":
             return (out - y.to(torch.float64)).square().mean(-1)
         classes = y.expand(out.shape[:-1])
@@ -162,12 +168,31 @@ class Network(nn.Module):
 
     def correct(self, out: Tensor, y: Tensor) -> Tensor:
         """Which samples are right, bool [batch]; see ``is_correct``."""
-        return is_correct(out, y, self.cost)
+        return is_correct(*own_head(out, y, self.heads), self.cost)
 
 
 def _begin(first: Sequence[int], number: int) -> list[int]:
     """The branches that begin at a layer."""
     return [branch for branch, layer in enumerate(first) if layer == number]
+
+
+def own_head(out: Tensor, y: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """The outputs of each sample's own task, and its class within the task.
+
+    Args:
+        out: outputs [..., batch, heads x classes]; each head's outputs are neighbours.
+        y: class numbers [batch] over all heads; the head of a sample is ``y // classes``.
+        heads: tasks with outputs of their own; with 1 both come back as they are.
+
+    Returns:
+        Outputs [..., batch, classes] and class numbers [batch].
+    """
+    if heads == 1:
+        return out, y
+    classes = out.shape[-1] // heads
+    apart = out.reshape(*out.shape[:-1], heads, classes)
+    samples = torch.arange(y.shape[0], device=y.device)
+    return apart[..., samples, y // classes, :], y % classes
 
 
 def is_correct(out: Tensor, y: Tensor, cost: CostName) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hil.network import CostName
+from hil.network import CostName, own_head
 from protocols.parts import Batch
 
 
@@ -29,13 +29,14 @@ class Software:
     eta: float = 0.1
     steps: int = 1000
 
-    def train(self, model: nn.Sequential, batch: Callable[[int], Batch], cost: CostName) -> None:
+    def train(self, model: nn.Sequential, batch: Callable[[int], Batch], cost: CostName, heads: int = 1) -> None:
         """Trains a model in place.
 
         Args:
             model: the network.
             batch: gives the batch of a step.
             cost: ``cross_entropy`` or ``mse``.
+            heads: tasks that have outputs of their own, see ``own_head``.
         """
         parameters = list(model.parameters())
         if self.optimiser == "adam":
@@ -45,7 +46,8 @@ class Software:
         for step in range(self.steps):
             samples = batch(step)
             optimiser.zero_grad()
-            software_cost(model(samples.x), samples.y, cost).backward()  # pyright: ignore[reportUnknownMemberType]
+            out, y = own_head(model(samples.x), samples.y, heads)
+            software_cost(out, y, cost).backward()  # pyright: ignore[reportUnknownMemberType]
             optimiser.step()  # pyright: ignore[reportUnknownMemberType]
 
 

@@ -53,9 +53,10 @@ class Progressive:
             if number + 1 < len(linears):
                 with torch.no_grad():
                     x = network.activations[number](layer.measure(x) + layer.bias)
-                self._tune(nn.Sequential(*list(model)[linears[number + 1][0] :]), Batch(x, samples.y), cost)
+                rest = nn.Sequential(*list(model)[linears[number + 1][0] :])
+                self._tune(rest, Batch(x, samples.y), cost, network.heads)
 
-    def _tune(self, rest: nn.Sequential, samples: Batch, cost: CostName) -> None:
+    def _tune(self, rest: nn.Sequential, samples: Batch, cost: CostName, heads: int) -> None:
         count = samples.x.shape[0]
         source = torch.Generator().manual_seed(self.seed)
 
@@ -63,4 +64,4 @@ class Progressive:
             chosen = torch.randint(0, count, (min(self.size, count),), generator=source)
             return Batch(samples.x[chosen], samples.y[chosen])
 
-        self.tuning.train(rest, batch, cost)
+        self.tuning.train(rest, batch, cost, heads)

@@ -6,16 +6,12 @@ two tensors of equal shape never get the same draw.
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
+from hil.draws import generator
 
-def generator(seed: int, stream: str, step: int) -> torch.Generator:
-    """A generator for one stream at one step."""
-    digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+__all__ = ["generator", "signs"]
 
 
 def signs(shape: tuple[int, ...], source: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -87,6 +87,20 @@ def read_npz(path: Path, *choices: Sequence[str]) -> dict[str, Array]:
         return {name: _member(path, archive, name) for name in names}
 
 
+def npz_names(path: Path, most: int) -> list[str]:
+    """The entries of a zip archive, as npz files are, by name; what they declare together is at most ``most`` bytes.
+
+    Raises:
+        ConfigError: the file cannot be read, or declares more.
+    """
+    with _opened(path, "an npz file") as raw, zipfile.ZipFile(raw) as archive:
+        entries = archive.infolist()
+        declared = sum(entry.file_size for entry in entries)  # no entry gives more than it declares
+        if declared > most:
+            raise unusable(path, f"expected at most {most >> 20} MiB, it declares {declared} bytes")
+        return [entry.filename for entry in entries]
+
+
 @contextmanager
 def _opened(path: Path, what: str) -> Generator[IO[bytes]]:
     """Opens a regular file; turns whatever a damaged one makes the libraries raise into a ``ConfigError``."""

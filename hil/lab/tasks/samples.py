@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hil.network import CostName, is_correct
+from hil.network import CostName, is_correct, own_head
 from hil.protocol import Batch
 
 
@@ -27,6 +27,7 @@ class Samples:
         cost: the cost that fits the targets.
         size: samples of one batch.
         seed: root seed of the batches.
+        heads: tasks that have outputs of their own; a sample belongs to task ``y // (classes // heads)``.
     """
 
     train: Batch
@@ -35,12 +36,17 @@ class Samples:
     cost: CostName
     size: int
     seed: int
+    heads: int = 1
     _epoch: tuple[int, Tensor] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, part in (("train", self.train), ("test", self.test)):
             if not bool((part.x.abs() <= 1).all()):
                 raise ValueError(f"{name} inputs must lie between -1 and 1, or they exceed the read voltage")
+        if self.heads < 1 or self.classes % self.heads:
+            raise ValueError(f"heads must divide the {self.classes} outputs, got {self.heads}")
+        if self.heads > 1 and self.cost != "cross_entropy":
+            raise ValueError(f"several heads need class numbers (cross_entropy), the cost is {self.cost}")
 
     def digest(self) -> str:
         """A fingerprint of all samples; a run goes on only with the data it began with."""
@@ -50,8 +56,21 @@ class Samples:
         return found.hexdigest()
 
     def correct(self, out: Tensor, y: Tensor) -> Tensor:
-        """Which samples are right, bool [batch]; see ``hil.network.is_correct``."""
-        return is_correct(out, y, self.cost)
+        """Which samples are right within their own head, bool [batch]; see ``hil.network.is_correct``."""
+        return is_correct(*own_head(out, y, self.heads), self.cost)
+
+    def of_task(self, task: int) -> Samples:
+        """The samples of one of the tasks, to learn them one after the other; outputs and class numbers stay.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        if not 0 <= task < self.heads:
+            raise ValueError(f"task must lie between 0 and {self.heads - 1}, got {task}")
+        if self.heads == 1:
+            return self
+        parts = [_of_task(part, task, self.classes // self.heads) for part in (self.train, self.test)]
+        return Samples(parts[0], parts[1], self.classes, self.cost, self.size, self.seed, self.heads)
 
     def batch(self, number: int) -> Batch:
         """Batch ``number``; every epoch is shuffled anew, and a batch depends on (seed, number) only."""
@@ -68,6 +87,11 @@ class Samples:
             source = np.random.default_rng([self.seed, epoch])
             self._epoch = epoch, torch.as_tensor(source.permutation(count))
         return self._epoch[1]
+
+
+def _of_task(part: Batch, task: int, classes: int) -> Batch:
+    chosen = part.y // classes == task
+    return Batch(part.x[chosen], part.y[chosen])
 
 
 class TaskConfig(Protocol):

@@ -48,8 +48,8 @@ class YinYang:
 
     def load(self, seed: int) -> Samples:
         """See ``TaskConfig``."""
-        train = _draw(self.train_samples, np.random.default_rng([self.data_seed, 0]))
-        test = _draw(self.test_samples, np.random.default_rng([self.data_seed, 1]))
+        train = yinyang_points(self.train_samples, np.random.default_rng([self.data_seed, 0]))
+        test = yinyang_points(self.test_samples, np.random.default_rng([self.data_seed, 1]))
         return Samples(train, test, _CLASSES, "cross_entropy", self.batch, seed)
 
 
@@ -61,7 +61,7 @@ def yinyang_classes(points: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.where(np.minimum(left, right) <= _DOT, 2, np.where(is_yin, 0, 1))
 
 
-def _draw(count: int, source: np.random.Generator) -> Batch:
+def yinyang_points(count: int, source: np.random.Generator) -> Batch:
     """Draws points evenly over each class; the classes come in turn, so that they are equally many."""
     wanted = np.arange(count) % _CLASSES
     points = np.empty((count, 2))
