@@ -32,6 +32,7 @@ from peers import (
 from wires import GOALS, SIZES, cpu_ms
 from wires import measure as measure_wires
 
+from hil.batch_added import batch_added
 from hil.contract import Blocks, BoardSpec, Outer, Pulse, Range, Read, Shape, Side
 from hil.lab.opening import read_board
 from sim_backend.aging.pcm import PcmDrift
@@ -39,7 +40,6 @@ from sim_backend.board import SimBoard
 from sim_backend.config import SimulatorConfig
 from sim_backend.laws.constant_step import ConstantStep
 from sim_backend.laws.soft_bounds import SoftBounds
-from sim_backend.pulsed.batch_added import batch_added
 from sim_backend.pulsed.place import place_of
 from sim_backend.pulsed.push import Push
 

@@ -12,8 +12,8 @@ order was, end lower than they would by 0 to
 
     u v a b (high - low)
 
-on average (derived from the recursion of ``sim_backend.laws.relaxing``). With 1000 states (a = b = 0.002), u = v = 10,
-that is 0.04 % of the window.
+on average (derived from the recursion of soft bounds). With 1000 states (a = b = 0.002), u = v = 10, that is 0.04 % of
+the window.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hil.contract import Backend
 from hil.errors import UsageError
-from hil.layers import Backward, CrossbarLayer, NoBackward
+from hil.layers import Backward, CrossbarLayer, NoBackward, Reading
 from hil.mapping import PairMapping, usual_mapping
 from hil.matrix import placed_pairs
 from hil.network import CostName, Network
@@ -31,6 +31,7 @@ def deploy(
     *,
     mapping: PairMapping | None = None,
     backward: Backward | None = None,
+    reading: Reading | None = None,
     method: Method | None = None,
     cost: CostName = "cross_entropy",
     avoid: Tensor | None = None,
@@ -42,6 +43,7 @@ def deploy(
         backend: the board.
         mapping: weights and conductances; None for the board's whole window.
         backward: how errors go back; None stops them.
+        reading: how products are measured; None for inputs as they are.
         method: how cells are programmed; None for pulses with a window of four usual steps.
         cost: the network's cost.
         avoid: bool [K, R, C], cells that must not be used.
@@ -54,7 +56,7 @@ def deploy(
         ProgramFailed: more cells missed their window than ``method`` allows.
         UsageError: the model holds something else.
     """
-    network = place_model(model, backend, mapping=mapping, backward=backward, cost=cost, avoid=avoid)
+    network = place_model(model, backend, mapping=mapping, backward=backward, reading=reading, cost=cost, avoid=avoid)
     write_weights(network, model, method or ByPulses(window=4 * backend.spec.writing.step))
     return network
 
@@ -65,6 +67,7 @@ def place_model(
     *,
     mapping: PairMapping | None = None,
     backward: Backward | None = None,
+    reading: Reading | None = None,
     cost: CostName = "cross_entropy",
     avoid: Tensor | None = None,
     beside: Sequence[str] = (),
@@ -76,6 +79,7 @@ def place_model(
         backend: the board.
         mapping: weights and conductances.
         backward: how errors go back.
+        reading: how products are measured.
         cost: the network's cost.
         avoid: cells that must not be used.
         beside: names of further matrices that each layer gets beside ``W``, of the same shape.
@@ -100,7 +104,9 @@ def place_model(
         bias = cast(Tensor | None, linear.bias)
         bias = torch.zeros(linear.out_features, dtype=dtype) if bias is None else bias.detach()
         rule = backward or NoBackward()
-        layers.append(CrossbarLayer(name, matrices, mapping=mapping, backend=backend, backward=rule, bias=bias))
+        layers.append(
+            CrossbarLayer(name, matrices, mapping=mapping, backend=backend, backward=rule, reading=reading, bias=bias)
+        )
     return Network(layers, activations, cost)
 
 

@@ -38,6 +38,34 @@ class Backward(Protocol):
         ...
 
 
+class Reading(Protocol):
+    """How products are measured; handed to ``deploy``. One object may serve all layers of a network."""
+
+    def products(self, layer: CrossbarLayer, x: Tensor) -> Tensor:
+        """Measures products [batch, n_out] of inputs [batch, n_in], without the bias."""
+        ...
+
+    def errors(self, layer: CrossbarLayer, d: Tensor) -> Tensor:
+        """Measures products [batch, n_in] of errors [batch, n_out] with the transposed matrices."""
+        ...
+
+    def snapshot(self, layer: CrossbarLayer) -> dict[str, Tensor]:
+        """What it remembers of a layer, for a checkpoint."""
+        ...
+
+    def restore(self, layer: CrossbarLayer, saved: Mapping[str, Tensor]) -> None:
+        """Puts back what it remembered of a layer.
+
+        Raises:
+            RuntimeError: it does not fit.
+        """
+        ...
+
+    def told(self) -> str:
+        """What the operator should know at the end of a run; empty for nothing."""
+        ...
+
+
 class CrossbarLayer(nn.Module):
     """A linear layer: products on the board, bias on the host.
 
@@ -48,7 +76,8 @@ class CrossbarLayer(nn.Module):
         backend: what carries the reads out.
         backward: how errors go back.
         bias: [n_out], on the host.
-        sense: how products are measured; None for the board's usual read.
+        sense: the usual settings of a read; None for the board's.
+        reading: how products are measured; None for inputs as they are, each read once.
 
     Attributes:
         visible: what a product is the sum of, by name; at first ``W`` alone. Update rules show more of their matrices,
@@ -66,6 +95,7 @@ class CrossbarLayer(nn.Module):
         backward: Backward,
         bias: Tensor,
         sense: Sense | None = None,
+        reading: Reading | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -75,6 +105,7 @@ class CrossbarLayer(nn.Module):
         self.backend = backend
         self.rule = backward
         self.sense = sense or usual_sense(backend.spec)
+        self.reading = reading or PlainReading()
         self.bias = nn.Parameter(bias.clone())
         self.factors: tuple[Tensor, Tensor] | None = None
         first = next(iter(self.visible.values()))
@@ -87,16 +118,8 @@ class CrossbarLayer(nn.Module):
 
     @torch.no_grad()
     def measure(self, x: Tensor) -> Tensor:
-        """Measures products [batch, n_out] of inputs [batch, n_in]: one list, one Read a matrix; without the bias."""
-        matrices = list(self.visible.values())
-        outcomes = self.backend.execute([matrix.read(x, self.sense) for matrix in matrices])
-        total: Tensor | None = None
-        for matrix, outcome in zip(matrices, outcomes, strict=True):
-            assert outcome.value is not None
-            part = matrix.collect(outcome.value)
-            total = part if total is None else total + part
-        assert total is not None
-        z = total.to(x.dtype)
+        """Measures products [batch, n_out] of inputs [batch, n_in], without the bias."""
+        z = self.reading.products(self, x)
         self.rule.observe(self, x, z)
         return z
 
@@ -127,6 +150,46 @@ class _Product(torch.autograd.Function):
         return back, d.sum(0), None
 
 
+class PlainReading:
+    """Reads inputs as they are and errors scaled to the full voltage, by one list with one Read a matrix."""
+
+    def products(self, layer: CrossbarLayer, x: Tensor) -> Tensor:
+        """See ``Reading``."""
+        matrices = list(layer.visible.values())
+        outcomes = layer.backend.execute([matrix.read(x, layer.sense) for matrix in matrices])
+        total: Tensor | None = None
+        for matrix, outcome in zip(matrices, outcomes, strict=True):
+            assert outcome.value is not None
+            part = matrix.collect(outcome.value)
+            total = part if total is None else total + part
+        assert total is not None
+        return total.to(x.dtype)
+
+    def errors(self, layer: CrossbarLayer, d: Tensor) -> Tensor:
+        """See ``Reading``."""
+        matrices = list(layer.visible.values())
+        asked = [matrix.read_transposed(d, layer.mapping.volts, layer.sense) for matrix in matrices]
+        outcomes = layer.backend.execute([read for read, _ in asked])
+        total = torch.zeros(d.shape[0], layer.n_in, dtype=d.dtype)
+        for matrix, (_, scale), outcome in zip(matrices, asked, outcomes, strict=True):
+            assert outcome.value is not None
+            total += matrix.collect_transposed(outcome.value, scale).to(d.dtype)
+        return total
+
+    def snapshot(self, layer: CrossbarLayer) -> dict[str, Tensor]:
+        """See ``Reading``."""
+        return {}
+
+    def restore(self, layer: CrossbarLayer, saved: Mapping[str, Tensor]) -> None:
+        """See ``Reading``."""
+        if saved:
+            raise RuntimeError(f"a plain reading has no memory and cannot take back {', '.join(saved)}")
+
+    def told(self) -> str:
+        """See ``Reading``."""
+        return ""
+
+
 class _Forgetful:
     """What backward rules share that remember nothing and look at no product."""
 
@@ -152,15 +215,8 @@ class NoBackward(_Forgetful):
 
 
 class ChipBackward(_Forgetful):
-    """Sends errors back through the chip: one transposed read a matrix, each sample scaled to the full voltage."""
+    """Sends errors back through the chip, by transposed reads."""
 
     def backward(self, layer: CrossbarLayer, d: Tensor) -> Tensor | None:
         """See ``Backward``."""
-        matrices = list(layer.visible.values())
-        asked = [matrix.read_transposed(d, layer.mapping.volts, layer.sense) for matrix in matrices]
-        outcomes = layer.backend.execute([read for read, _ in asked])
-        total = torch.zeros(d.shape[0], layer.n_in, dtype=d.dtype)
-        for matrix, (_, scale), outcome in zip(matrices, asked, outcomes, strict=True):
-            assert outcome.value is not None
-            total += matrix.collect_transposed(outcome.value, scale).to(d.dtype)
-        return total
+        return layer.reading.errors(layer, d)

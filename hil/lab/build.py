@@ -23,6 +23,7 @@ from hil.lab.opening import dtype_of, open_backend, read_board
 from hil.lab.runfile import (
     ChipConfig,
     GlorotWeights,
+    ManagedReadingConfig,
     NetworkConfig,
     ProgressiveWeights,
     RunConfig,
@@ -152,14 +153,23 @@ def _put_on_board(
     config, rule = run.network, run.protocol.rule
     model = new_model(config, samples, run.seed)
     mapping = usual_mapping(backend.spec, w_max=config.w_max, margin=config.margin, reference=config.reference)
-    network = place_model(model, backend, mapping=mapping, backward=backward, cost=samples.cost, beside=rule.beside)
+    network = place_model(
+        model,
+        backend,
+        mapping=mapping,
+        backward=backward,
+        reading=config.reading.reading(run.seed) if isinstance(config.reading, ManagedReadingConfig) else None,
+        cost=samples.cost,
+        beside=rule.beside,
+    )
+    network.heads = samples.heads
     _disturb(network, config.activation_defects, run.seed)
     if method is None:
         return network
     rule.prepare(network, run.seed)
     weights = config.weights
     if not isinstance(weights, GlorotWeights):
-        weights.training.train(model, samples.batch, samples.cost)
+        weights.training.train(model, samples.batch, samples.cost, samples.heads)
     if isinstance(weights, ProgressiveWeights):
         progressive = Progressive(tuning=weights.tuning, size=samples.size, seed=run.seed)
         progressive.deploy(network, model, samples.train, method, samples.cost)
@@ -233,6 +243,6 @@ def software_accuracy(plan: Plan) -> float | None:
         return None
     samples = run.task.load(run.seed)
     model = new_model(run.network, samples, run.seed)
-    run.software.train(model, samples.batch, samples.cost)
+    run.software.train(model, samples.batch, samples.cost, samples.heads)
     with torch.no_grad():
         return float(samples.correct(model(samples.test.x), samples.test.y).double().mean())

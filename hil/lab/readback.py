@@ -55,7 +55,8 @@ def restore(folder: Path, job: Job, saved: Checkpoint) -> State:
     expected = fresh.tensors | {name: t for name, t in known.items() if name in saved.state.tensors}
     _fits(folder, "protocol", expected, saved.state.tensors)
     own: dict[str, Tensor] = job.network.state_dict()
-    _fits(folder, "network", own, {name: t for name, t in saved.network.items() if ".backward." not in name})
+    parameters = {name: t for name, t in saved.network.items() if ".backward." not in name and ".reading." not in name}
+    _fits(folder, "network", own, parameters)
     totals = ledger(folder, saved.facts.get("ledger"))
     if job.guard.restorable:
         _fits(folder, "board", job.guard.snapshot(), saved.board)

@@ -13,7 +13,8 @@ from hil.contract import BoardSpec
 from hil.contract.bounds import above_zero, at_least_one, not_negative
 from hil.errors import ConfigError
 from hil.lab.config import name_problem
-from hil.lab.tasks import Digits, Files, Iris, Mnist1dLike, Nist7x7, Parity, Wine, Xor, YinYang
+from hil.lab.tasks import Digits, Files, Iris, Mnist1dLike, Nist7x7, Parity, TwoYinYang, Wine, Xor, YinYang
+from hil.management import Bound, ManagedReading, Noise
 from hil.mapping import Reference
 from hil.program import ByPulses, ByRamps
 from hil.units import Seconds, Volts, engineering
@@ -107,6 +108,53 @@ class NoneConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlainReadingConfig:
+    """Inputs are read as they are."""
+
+    kind: Literal["plain"] = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedReadingConfig:
+    """Products are measured with noise and bound management.
+
+    Args:
+        noise: see ``ManagedReading``, as for all the others.
+        threshold: upper limit of the scale, or the constant.
+        bound: what happens where a current met a rail.
+        max_factor: inputs are not made smaller any more once they are this many times smaller.
+        input_levels: levels that inputs are rounded to; None for the board's.
+        stochastic_inputs: round inputs at random.
+        decay: weight of a new vector in the running average.
+    """
+
+    kind: Literal["managed"] = "managed"
+    noise: Noise = "abs_max"
+    threshold: float | None = None
+    bound: Bound = "iterative"
+    max_factor: float = 1000.0
+    input_levels: int | None = None
+    stochastic_inputs: bool = False
+    decay: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self.reading(0)
+
+    def reading(self, seed: int) -> ManagedReading:
+        """The reading, with draws from a seed."""
+        return ManagedReading(
+            noise=self.noise,
+            threshold=self.threshold,
+            bound=self.bound,
+            max_factor=self.max_factor,
+            input_levels=self.input_levels,
+            stochastic_inputs=self.stochastic_inputs,
+            decay=self.decay,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GlorotWeights:
     """First weights drawn from the seed, Glorot-uniform, with biases of 0."""
 
@@ -147,13 +195,15 @@ class NetworkConfig:
         hidden: width of each hidden layer.
         activation: after each hidden layer.
         output: after the last layer.
-        w_max: the largest weight: one cell of its pair at the top of the window, the other at the bottom or the reference.
+        w_max: the largest weight: one cell of its pair at the top of the window, the other at the bottom or the
+            reference.
         margin: share of the window left free at both ends.
         reference: what a weight's minus cell does: moves against the plus cell (``middle``, ``low``), or stays where it
             is (``fixed``).
         weights: where the first weights come from.
         program: how the first weights are written; None starts from the cells as they are.
         backward: how errors go back.
+        reading: how products are measured.
         activation_defects: spread of the neurons' activations; for studies.
     """
 
@@ -166,6 +216,7 @@ class NetworkConfig:
     weights: GlorotWeights | SoftwareWeights | ProgressiveWeights = field(default_factory=GlorotWeights)
     program: ByPulses | ByRamps | None = None
     backward: NoneConfig | ChipConfig | TwinConfig | WireTwinConfig = field(default_factory=NoneConfig)
+    reading: PlainReadingConfig | ManagedReadingConfig = field(default_factory=PlainReadingConfig)
     activation_defects: float = 0.0
 
     def __post_init__(self) -> None:
@@ -205,7 +256,7 @@ class RunConfig:
     source: str = ""
     seed: int = 0
     board: str
-    task: Digits | Xor | Parity | Nist7x7 | Iris | Wine | YinYang | Mnist1dLike | Files
+    task: Digits | Xor | Parity | Nist7x7 | Iris | Wine | YinYang | TwoYinYang | Mnist1dLike | Files
     network: NetworkConfig = field(default_factory=NetworkConfig)
     protocol: Training
     steps: int

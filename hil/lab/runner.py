@@ -24,6 +24,7 @@ from hil.lab.record import SETUP_STEP, Record, StepRow
 from hil.lab.states import Machine, RunState
 from hil.lab.stop import StopToken
 from hil.lowering import Lowering
+from hil.network import Network
 from hil.protocol import State
 from hil.units import engineering
 
@@ -116,6 +117,7 @@ class Runner:
         if saved != state.step:
             self._save(job, state)
         self._tell_lowering(job.network.backend)
+        self._tell_readings(job.network)
         self._link = watch.use(self._session_steps)
         if self._link is not None:
             self._event("link", str(self._link))
@@ -215,6 +217,12 @@ class Runner:
         if backend.half_selects:
             text += f"; lowered writes half-selected cells {backend.half_selects:,} times"
         self._event("lowering", text)
+
+    def _tell_readings(self, network: Network) -> None:
+        """Notes what the management of reads had to do."""
+        for reading in {id(layer.reading): layer.reading for layer in network.layers}.values():
+            if text := reading.told():
+                self._event("reading", text)
 
     def _stopping(self) -> bool:
         """Whether to end before the next step; waits here while the run is paused."""

@@ -11,13 +11,13 @@ import pytest
 import torch
 from pulse_trains import DOWN, UP, Trains, trains
 
+from hil.batch_added import batch_added
 from hil.contract import Blocks, Outer, Shape
 from hil.contract.cost import coincidences, cost
 from sim_backend.board import SimBoard
 from sim_backend.config import SimulatorConfig
 from sim_backend.laws.constant_step import ConstantStep
 from sim_backend.laws.soft_bounds import SoftBounds
-from sim_backend.pulsed.batch_added import batch_added
 from sim_backend.pulsed.saturation import full_trains
 
 ORACLE = json.loads((Path(__file__).parent.parent / "oracles/coincidences_aihwkit.json").read_text(encoding="utf-8"))

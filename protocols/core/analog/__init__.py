@@ -1,0 +1,1 @@
+"""What pulsed analog training computes on the host: firing probabilities, pulse trains and their coincidences."""
