@@ -134,6 +134,13 @@ def _physics_aware(effort: Effort) -> Study:
     return physics_aware(seeds=effort.replicas(4, 4), steps=steps, device=effort.device)
 
 
+def _residual(effort: Effort) -> Study:
+    from protocols.studies.residual_learning import residual_learning
+
+    steps, tile_steps = (4_000, 1_000) if effort.quick else (20_000, 3_000)
+    return residual_learning(replicas=effort.replicas(5, 2), steps=steps, tile_steps=tile_steps)
+
+
 def _modeling_bias(effort: Effort) -> Study:
     from hil.lab import device_bias as bias
 
@@ -144,7 +151,7 @@ def _modeling_bias(effort: Effort) -> Study:
 
 STUDIES: dict[str, Callable[[Effort], Study]] = {
     "angle": _angle, "physics_aware": _physics_aware, "size": _size, "tau": _tau, "xor": _xor,
-    "modeling_bias": _modeling_bias,
+    "modeling_bias": _modeling_bias, "residual": _residual,
 }  # fmt: skip
 """All studies by name."""
 

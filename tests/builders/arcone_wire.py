@@ -18,7 +18,7 @@ from sim_backend.board import SimBoard
 from sim_backend.config import SimulatorConfig
 
 BOARDS = Path(__file__).parents[2] / "config" / "boards"
-QUICK = ArcOneConfig(gap=0.0, reset_wait=0.0, margin=0.02, conversion=1e-4)
+QUICK = ArcOneConfig(gap=0.0, reset_wait=0.0, margin=0.01, conversion=1e-4)
 
 
 def arcone_spec(spec_of: Callable[..., BoardSpec], *, up: Side = Side.ROWS, firmware: str = "1.0") -> BoardSpec:

@@ -147,6 +147,7 @@ def forks() -> ForkServerContext:
     """Real processes that start in milliseconds, since the packages are loaded already; made to be killed."""
     context = get_context("forkserver")
     names = ["hil.lab.runs", "hil.lab.report", "sklearn.datasets", "safetensors.torch", "framed_boards"]
+    names += ["matplotlib.figure", "matplotlib.backends.backend_agg"]
     context.set_forkserver_preload(names)
     return context
 

@@ -109,6 +109,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     return call
 
 
+@pytest.fixture
+def drawn() -> None:
+    """For tests of the report: its figures are drawn."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of this process have empty figures: to draw them takes longer than most of these runs."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("hil.lab.report.png", lambda figure: b"")
+
+
 @pytest.fixture(scope="session")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The noisy board's file."""
@@ -139,7 +151,10 @@ def run_file(tmp_path: Path, small: Callable[..., dict[str, Any]]) -> Callable[.
 def forks() -> ForkServerContext:
     """Real processes that start in milliseconds, since the packages are loaded already; made to be killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hil.lab.runs", "hil.lab.report", "sklearn.datasets", "safetensors.torch"])
+    drawing = ["matplotlib.figure", "matplotlib.backends.backend_agg"]
+    context.set_forkserver_preload(
+        ["hil.lab.runs", "hil.lab.report", "sklearn.datasets", "safetensors.torch", *drawing]
+    )
     first = context.Process(target=os.getpid)  # waits for the packages, so that the others do not
     first.start()
     first.join()

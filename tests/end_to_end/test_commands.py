@@ -33,20 +33,32 @@ def last(out: str) -> dict[str, Any]:
 # -- run, resume, report -----------------------------------------------------------------------------------------------
 
 
-def test_a_run_through_the_command_line(hil: Callable[..., Any], run_file: RunFile, unbroken: Path) -> None:
-    software = {"optimiser": "sgd", "eta": 0.1, "steps": 50}
-    done = hil("run", run_file(software=software), "--out", "a", "--json")
-    assert done.code == 0
-    assert done.out.count("\n") == 1  # nothing but the JSON object goes to stdout
-    assert done.last.keys() == KEYS
-    assert done.last["status"] == "done" and done.last["safe"] == "SAFE confirmed" and done.last["error"] is None
-    assert done.last["steps"] == 60 and 0.5 < done.last["software_accuracy"] <= 1.0
-    same = runs.read_result(unbroken)
+SOFTWARE = {"optimiser": "sgd", "eta": 0.1, "steps": 50}
+
+
+def compare(code: int, out: str, err: str, unbroken: Path) -> None:
+    """What ``hil run --json`` said, with the same run that was done without the command."""
+    assert code == 0
+    assert out.count("\n") == 1  # nothing but the JSON object goes to stdout
+    found, same = last(out), runs.read_result(unbroken)
+    assert found.keys() == KEYS
+    assert found["status"] == "done" and found["safe"] == "SAFE confirmed" and found["error"] is None
+    assert found["steps"] == 60 and 0.5 < found["software_accuracy"] <= 1.0
     assert same is not None
-    assert done.last["test_accuracy"] == same.test_accuracy and done.last["pulses"] == same.pulses > 0
-    assert "step 60/60: loss" in done.err
+    assert found["test_accuracy"] == same.test_accuracy and found["pulses"] == same.pulses > 0
+    assert "step 60/60: loss" in err
     for words in ("accuracy", "reads", "pulses", "lab time", "it/s"):
-        assert words in done.err
+        assert words in err
+
+
+def test_a_run_through_the_command(here: Callable[..., Any], run_file: RunFile, unbroken: Path) -> None:
+    compare(*here("run", run_file(software=SOFTWARE), "--out", "a", "--json"), unbroken)
+
+
+@pytest.mark.slow
+def test_a_run_in_a_process_of_its_own(hil: Callable[..., Any], run_file: RunFile, unbroken: Path) -> None:
+    done = hil("run", run_file(software=SOFTWARE), "--out", "a", "--json")
+    compare(done.code, done.out, done.err, unbroken)
 
 
 def test_what_a_technician_reads(here: Callable[..., Any], run_file: RunFile) -> None:
@@ -67,7 +79,7 @@ def test_without_out_the_folder_lies_under_runs(here: Callable[..., Any], run_fi
     assert sorted(p.name for p in Path().iterdir()) == ["runs", "small.yaml"]
 
 
-def test_report_writes_the_same_page_anew(here: Callable[..., Any], run_file: RunFile) -> None:
+def test_report_writes_the_same_page_anew(here: Callable[..., Any], run_file: RunFile, drawn: None) -> None:
     here("run", run_file(steps=1), "--out", "a")
     page = Path("a/report.html")
     page.unlink()

@@ -109,7 +109,7 @@ def check(
 def test_a_killed_run_goes_on_bit_for_bit(
     forks: ForkServerContext, small: Callable[..., dict[str, Any]], unbroken: Path, contents: Contents, tmp_path: Path
 ) -> None:
-    phases = ["training", "set-up", "training", "writing"]
+    phases = ["training", "set-up", "writing"]
     check(forks, small(), contents(unbroken), contents, tmp_path, phases, seed=1)
 
 

@@ -61,7 +61,8 @@ def test_first_ctrl_c_ends_in_an_orderly_way_and_the_run_can_go_on(
     begin: Callable[..., BaseProcess], small: Small, contents: Callable[[Path], dict[str, Any]], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    process = begin(small(steps=300))
+    content = small(steps=300, evaluate_every=100)
+    process = begin(content)
     wait_for(process, training(folder))
     send(process, signal.SIGINT)
     assert code_of(process) == 4
@@ -71,13 +72,15 @@ def test_first_ctrl_c_ends_in_an_orderly_way_and_the_run_can_go_on(
     newest = checkpoint.latest(folder)
     assert newest is not None and checkpoint.read(newest).state.step == stopped.steps  # nothing that was done is lost
     assert runs.resume(folder).status == "done"
-    assert runs.run(small(steps=300), out=tmp_path / "whole").status == "done"
+    assert runs.run(content, out=tmp_path / "whole").status == "done"
     one, other = contents(folder), contents(tmp_path / "whole")
     del one["names"], other["names"]  # the checkpoint before the last is that of the stop
     assert one == other
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=lambda s: s.name
+)
 def test_sigterm_and_a_closed_terminal_end_at_once(
     begin: Callable[..., BaseProcess], small: Small, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -36,7 +36,8 @@ def start_owner(board, then="print('owned', flush=True); time.sleep(60)"):
 
 
 def test_one_owner_also_inside_one_process(monkeypatch):
-    monkeypatch.setattr("instruments.ownership.PATIENCE", EVERYDAY)
+    assert EVERYDAY < 1
+    monkeypatch.setattr("instruments.ownership.PATIENCE", EVERYDAY / 5)
     with owned("D-07", "first") as first:
         started = time.monotonic()
         with pytest.raises(BoardInUse) as caught:

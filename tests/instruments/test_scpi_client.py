@@ -246,7 +246,7 @@ class Late:
     def close(self) -> None: ...
 
 
-@settings(deadline=None, derandomize=True, max_examples=12)
+@settings(deadline=None, derandomize=True, max_examples=8)
 @given(st.lists(st.sampled_from([0.0, 0.0, None, 0.006, 0.009, 0.015]), min_size=3, max_size=8))
 def test_no_late_or_lost_answer_is_ever_taken_for_another(delays):
     scpi = client(Late(delays), known=True, seconds=0.005, quiet=0.001)

@@ -51,7 +51,12 @@ RUNS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RUNS)
+SLOW = ("chip", "verify", "once")  # others of their kind are resumed in tests/protocols/test_resume.py
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in RUNS]
+)
 def test_a_stopped_run_goes_on_bit_for_bit(
     bench: Any, run_of: Content, watcher: Any, comparable: Callable[..., Any], tmp_path: Path, name: str
 ) -> None:

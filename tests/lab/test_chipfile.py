@@ -83,23 +83,35 @@ import os, sys
 from pathlib import Path
 import torch
 from hil.lab.chipfile import ChipFile
-file = ChipFile(Path(sys.argv[1]), "a-1", (2, 3, 4), 10)
-life, formed = file.load()
-for _ in range(3):
-    life[1, 2, 3] += 4
-    formed[0, 0, 1] = True
-    file.reserve(life, formed)
-if sys.argv[2] == "settle":
-    file.settle(life, formed)
-os._exit(9)
+for when in ("before", "settle"):
+    child = os.fork()
+    if child:
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 9:
+            sys.exit(1)
+        continue
+    file = ChipFile(Path(sys.argv[1]) / when, "a-1", (2, 3, 4), 10)
+    life, formed = file.load()
+    for _ in range(3):
+        life[1, 2, 3] += 4
+        formed[0, 0, 1] = True
+        file.reserve(life, formed)
+    if when == "settle":
+        file.settle(life, formed)
+    os._exit(9)
 """
 
 
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders whose processes died before and after they settled."""
+    folder = tmp_path_factory.mktemp("crashed")
+    subprocess.run([sys.executable, "-c", CRASH, str(folder)], check=True, timeout=50)
+    return folder
+
+
 @pytest.mark.parametrize(("when", "expected"), [("before", 12 + MARGIN), ("settle", 12)])
-def test_a_killed_process_loses_nothing_and_frees_the_file(tmp_path: Path, when: str, expected: int) -> None:
-    done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path), when], check=False, timeout=50)
-    assert done.returncode == 9
-    with opened(tmp_path) as file:
+def test_a_killed_process_loses_nothing_and_frees_the_file(crashed: Path, when: str, expected: int) -> None:
+    with opened(crashed / when) as file:
         life, formed = file.load()
     assert int(life[1, 2, 3]) == expected and int(life.sum()) == expected
     assert bool(formed[0, 0, 1]) and int(formed.sum()) == 1

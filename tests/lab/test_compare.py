@@ -27,6 +27,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def drawn() -> None:
+    """For the test of the figure: it is drawn."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw the figure takes longer than these runs."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("hil.lab.compare.figure", lambda comparison: PNG)
+
+
+@pytest.fixture
 def run_file(here: Path, xor: Callable[..., dict[str, Any]]) -> Callable[..., Path]:
     """``run_file("a", steps=3)``: a run file in the test's folder."""
 
@@ -38,7 +50,7 @@ def run_file(here: Path, xor: Callable[..., dict[str, Any]]) -> Callable[..., Pa
     return write
 
 
-def test_one_table_and_one_figure_beside_the_runs(bench: Any, run_file: Callable[..., Path]) -> None:
+def test_one_table_and_one_figure_beside_the_runs(bench: Any, run_file: Callable[..., Path], drawn: None) -> None:
     fewer = {"evaluate_every": 10, "checkpoint_every": 10}
     found = compare([run_file("one", **fewer), run_file("two", steps=20, **fewer)], out=Path("both"))
     assert found.exit_code == 0 and found.warnings == () and [entry.name for entry in found.entries] == ["one", "two"]

@@ -133,10 +133,10 @@ def screen(written: str) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-@pytest.mark.parametrize("columns", [80, 140])
+@pytest.mark.parametrize("columns", [80, pytest.param(140, marks=pytest.mark.slow)])
 def test_the_bar_on_a_terminal(bench: Any, xor: Content, tmp_path: Path, columns: int) -> None:
     file = tmp_path / "xor.yaml"
-    file.write_text(config.dump(xor(steps=600, evaluate_every=200, checkpoint_every=300)))
+    file.write_text(config.dump(xor(steps=200, evaluate_every=100, checkpoint_every=100)))
     code, written = on_a_terminal(["run", str(file), "--out", str(tmp_path / "a")], columns)
     assert code == 0
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1  # the cursor is back
@@ -144,10 +144,10 @@ def test_the_bar_on_a_terminal(bench: Any, xor: Content, tmp_path: Path, columns
     assert [line.split(":")[0] for line in shown[:3]] == [
         "programmed layer1",
         "programmed layer2",
-        "training 600 steps on daffodil",
+        "training 200 steps on daffodil",
     ]
     bar, learnt, used, *rest = shown[3:]
-    assert re.fullmatch(r"training ━+ 600/600 \d+ it/s \S+", bar)
+    assert re.fullmatch(r"training ━+ 200/200 \d+ it/s \S+", bar)
     assert re.fullmatch(r"loss \d\.\d{3}, accuracy \d+\.\d %, test \d+\.\d %", learnt)
     assert re.fullmatch(r"reads \S+, pulses \S+, lab time .+", used)
     assert [line.split(" ")[0] for line in rest if line[0] != "/"] == ["done", "test", "on", "board:", "report:"]

@@ -40,8 +40,9 @@ from hil.errors import InvalidOperation, LimitExceeded
 from hil.lab.guard import Guard
 
 ANY = settings(
-    derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+MANY = settings(ANY, max_examples=1000)
 
 
 @pytest.fixture(scope="session")
@@ -290,3 +291,13 @@ def test_the_guard_of_a_passive_board_agrees_with_the_oracle(
     boards: dict[str, BoardSpec], wanted: list[list[Any]]
 ) -> None:
     agree(boards["passive"], wanted)
+
+
+@pytest.mark.slow
+@MANY
+@given(gated=lists("gated"), passive=lists("passive"))
+def test_the_guard_agrees_with_the_oracle_in_many_cases(
+    boards: dict[str, BoardSpec], gated: list[list[Any]], passive: list[list[Any]]
+) -> None:
+    agree(boards["gated"], gated)
+    agree(boards["passive"], passive)

@@ -178,7 +178,7 @@ def test_a_device_that_hangs_up_is_asked_again(there: Callable[[Any], Any]) -> N
     assert "frame IDENTIFY" in found.tried[2] and "closed the connection" in found.tried[2]
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(deadline=None, derandomize=True, max_examples=15)
 @given(st.binary(max_size=300))
 def test_any_answer_is_shown_without_harm(answer: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:

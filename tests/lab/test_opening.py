@@ -36,6 +36,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds a board in use says so soon."""
+    monkeypatch.setattr("instruments.ownership.PATIENCE", 0.05)
+
+
+@pytest.fixture
 def wires(mocker: Any) -> dict[str, Any]:
     """Who answers at which URL: a virtual board each; the links that were opened are kept under "opened"."""
     boards: dict[str, Any] = {"opened": []}
@@ -170,7 +176,7 @@ def test_another_framed_board(framed: dict[str, Any], wires: dict[str, Any], nam
         emergency.secure(read_board(framed).value, "test")
 
 
-def test_a_board_has_one_owner(framed: dict[str, Any]) -> None:
+def test_a_board_has_one_owner(framed: dict[str, Any], impatient: None) -> None:
     board = open_board(framed)
     with pytest.raises(BoardInUse):
         open_board(framed)
@@ -218,7 +224,9 @@ def test_a_board_that_describes_nonsense(framed: dict[str, Any], wires: dict[str
         assert framed["url"] in str(caught.value)
 
 
-def test_a_bench_whose_matrix_is_gone_has_its_source_switched_off(wires: dict[str, Any], mocker: Any) -> None:
+def test_a_bench_whose_matrix_is_gone_has_its_source_switched_off(
+    wires: dict[str, Any], mocker: Any, impatient: None
+) -> None:
     from hil.lab.emulate import _bench
 
     schema: Any = BoardFile

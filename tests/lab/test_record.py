@@ -199,7 +199,7 @@ def test_reading_while_another_writes(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     context = multiprocessing.get_context("fork")
     ready = context.Event()
-    writer = context.Process(target=write_steps, args=(path, 400, ready.set))
+    writer = context.Process(target=write_steps, args=(path, 150, ready.set))
     writer.start()
     assert ready.wait(10)
     counts: list[int] = []
@@ -210,7 +210,7 @@ def test_reading_while_another_writes(tmp_path: Path) -> None:
         reader.close()
     writer.join()
     assert writer.exitcode == 0 and counts == sorted(counts)
-    assert len(look_steps(path)) == 400
+    assert len(look_steps(path)) == 150
 
 
 def look_steps(path: Path) -> list[int]:

@@ -43,12 +43,12 @@ def test_the_rate_is_that_of_the_training(
     usual = Runner._evaluate
 
     def slow(self: Runner, job: Any) -> dict[str, float]:
-        time.sleep(0.1)
+        time.sleep(0.05)
         return usual(self, job)
 
     monkeypatch.setattr(Runner, "_evaluate", slow)
     result = runs.run(xor(evaluate_every=1, steps=4), out=tmp_path / "a")
-    assert result.iterations_per_second > 1 / 0.1  # with the evaluations in it, it would be less
+    assert result.iterations_per_second > 1 / 0.05  # with the evaluations in it, it would be less
 
 
 def test_a_hint_when_eta_is_much_too_large(bench: Any, xor: Content, watcher: Watch, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ class Pause:
 
     def __call__(self, bench: Any) -> Callable[[], None]:
         def later() -> None:
-            time.sleep(0.15)
+            time.sleep(0.08)
             before = bench.lists
-            time.sleep(0.15)
+            time.sleep(0.08)
             self.lists = before, bench.lists
             self.then()
 

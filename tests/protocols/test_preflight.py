@@ -23,12 +23,13 @@ SOURCES = {
     "weight": WeightPerturbation(norm=0.3),
     "network": WeightPerturbation(norm=0.3, together="network"),
 }
+each_source = pytest.mark.parametrize("source", ["node", pytest.param("weight", marks=pytest.mark.slow), "network"])
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@each_source
 def test_the_noise_is_the_board_s(bench, blobs, source):
     on, samples = bench(noisy=True), blobs(0)
-    costs = torch.tensor([on.cost(samples) for _ in range(400)], dtype=torch.float64)
+    costs = torch.tensor([on.cost(samples) for _ in range(150)], dtype=torch.float64)
     found = preflight(on.network, SOURCES[source], samples, 0)
     assert found.cost_noise == pytest.approx(float(costs.std()), rel=0.3)
 
@@ -44,7 +45,7 @@ def test_the_noise_of_a_study_is_seen(ideal, samples, source):
     assert list(halved.noise.values()) == pytest.approx([sigma / math.sqrt(2)] * 2, rel=0.3)
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@each_source
 def test_a_weak_perturbation_is_found_and_a_stronger_one_proposed(quiet_board, blobs, source):
     """The change grows with the norm, so that half again as much as is proposed is strong enough."""
     board = quiet_board(read_noise=5e-7, amplifier_noise=1e-7, dtype="float32")
@@ -81,7 +82,7 @@ def test_the_change_is_norm_times_gradient(ideal, samples, code, baseline):
 @pytest.mark.parametrize("source", [NodePerturbation, WeightPerturbation])
 def test_angles_are_near_the_law(ideal, samples, source):
     angles, expected = [], []
-    for seed in range(6):
+    for seed in range(4):
         found = preflight(ideal, source(norm=1e-3), samples, seed)
         angles += found.angles.values()
         expected += found.expected.values()

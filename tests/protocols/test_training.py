@@ -37,18 +37,18 @@ def training(source, chain, tau, tau_x=1):
 def test_the_loss_falls(bench, blobs, source, chain, tau):
     on = bench()
     protocol, start = training(source, chain, tau), on.cost(blobs(-1))
-    on.train(protocol, protocol.init(on.network, 0), blobs, 160)
+    on.train(protocol, protocol.init(on.network, 0), blobs, 100)
     assert on.cost(blobs(-1)) < 0.7 * start
 
 
 @every_protocol
 def test_the_wear_counts_every_pulse_and_the_budget_holds(bench, blobs, source, chain, tau):
-    on, protocol = bench(limits={"pulses_per_run": 6}), training(source, chain, tau)
+    on, protocol = bench(limits={"pulses_per_run": 3}), training(source, chain, tau)
     with pytest.raises(LimitExceeded, match="pulses per run"):
         on.train(protocol, protocol.init(on.network, 0), blobs, 2000)
     sent, pulses = len(on.tap.lists), on.sim.chip.state["pulses"]
     assert on.tap.lists[-1] == ("Read",), "the refused list must not arrive"
-    assert 0 < int(pulses.max()) <= 6
+    assert 0 < int(pulses.max()) <= 3
     torch.testing.assert_close(on.guard.wear.run, pulses.to(torch.int64))
     assert int(pulses.sum()) == on.guard.ledger.pulses
     with pytest.raises(LimitExceeded):

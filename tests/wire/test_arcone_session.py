@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_a_session_byte_by_byte(spec_of) -> None:
         (b"999\n", b"\x01\x00\x00\x00"),
     ]  # fmt: skip
     with Script(pairs) as link:
-        driver = ArcOneBoard(Session(link), arcone_spec(spec_of), QUICK)
+        driver = ArcOneBoard(Session(link), arcone_spec(spec_of), replace(QUICK, margin=0.02))
         sense, whole = Sense(0.2), Blocks((0,), (0,), (0,), 6, 5)
         mask = torch.zeros(1, 6, 5, dtype=torch.bool)
         mask[0, 1, [2, 4]] = True

@@ -84,7 +84,7 @@ def study(url: str, control: Control, calls: int, rates: dict[str, float]) -> No
     print(f"{url}: {happened} faults, {counters.retries} retries, longest {1e3 * longest:.0f} ms a fault")
 
 
-@pytest.mark.parametrize("line", ["tcp", "pty"])
+@pytest.mark.parametrize("line", ["tcp", pytest.param("pty", marks=pytest.mark.slow)])
 def test_a_few_calls_over_a_bad_line(running, control, fresh, line):
     study(running[line], control, 60, RATES)
 

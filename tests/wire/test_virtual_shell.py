@@ -22,7 +22,7 @@ BOTH = pytest.mark.parametrize("side", ["tcp", "pty"])
 @pytest.fixture(scope="module")
 def running():
     faults = FaultSettings(late_seconds=0.08, slow_seconds=0.08)
-    with board(ShellSettings(pty=True, control="127.0.0.1:0", silence=0.4, faults=faults)) as started:
+    with board(ShellSettings(pty=True, control="127.0.0.1:0", silence=0.2, faults=faults)) as started:
         yield started
 
 
@@ -277,9 +277,9 @@ def test_a_frozen_board_keeps_its_lines_and_answers_afterwards(running, control)
 
 def test_the_watchdog_bites_without_any_traffic_and_not_while_it_is_fed(running, control):
     with Wire.tcp(running.tcp) as client:
-        client.ask(b"watch 0.3")
-        for _ in range(5):
-            time.sleep(0.08)
+        client.ask(b"watch 0.2")
+        for _ in range(6):
+            time.sleep(0.04)
             client.ask(b"fed")
         assert "watchdog" not in control.inspect("notes")
         until = time.monotonic() + 3.0
