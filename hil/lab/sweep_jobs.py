@@ -74,5 +74,12 @@ def remove(folder: Path) -> None:
 
 
 def _deploying() -> Any:
-    """The module that deploys networks."""
-    return importlib.import_module("hil.lab.deploying")
+    """The module that deploys networks.
+
+    Raises:
+        UsageError: this version has none.
+    """
+    try:
+        return importlib.import_module("hil.lab.deploying")
+    except ModuleNotFoundError as error:
+        raise UsageError("this version cannot deploy networks yet; take a run file without `deployment`") from error

@@ -16,8 +16,8 @@ import torch
 import yaml
 from sweep_sessions import RESULT, Watched
 
-from hil.errors import ConfigError, HilError
-from hil.lab import config, runs
+from hil.errors import ConfigError, HilError, UsageError
+from hil.lab import config, runs, sweep_jobs
 from hil.lab.sweep import sweep
 
 FRACTION = "board.simulator.faults.fraction"
@@ -164,3 +164,9 @@ def test_a_training_run_that_is_given_a_deployment_is_refused(sweep_file: Callab
 def test_exclusions_that_cannot_be_used(sweep_file: Callable[..., Path], exclude: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         sweep(sweep_file(deployment=False, grid={"steps": [1, 2]}, exclude=exclude), Watched())
+
+
+def test_a_version_that_cannot_deploy_says_so():
+    """To be dropped together with the refusal once there is ``hil.lab.deploying``."""
+    with pytest.raises(UsageError, match="cannot deploy networks yet"):
+        sweep_jobs.read_plan(Path("run.yaml"), {"deployment": {}}, ())
