@@ -17,12 +17,14 @@ from hil.network import CostName, Network
 from hil.placement import place, tiling
 from hil.program import ByPulses, Method, ProgramReport, program
 
-_MODULES: dict[type[nn.Module], str] = {
-    nn.Tanh: "tanh",
-    nn.Sigmoid: "sigmoid",
-    nn.ReLU: "relu",
-    nn.Identity: "identity",
+MODULES: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "relu": nn.ReLU,
+    "identity": nn.Identity,
 }
+"""The torch modules of activations, by the names of ``hil.activations``."""
+_NAMES = {module: name for name, module in MODULES.items()}
 
 
 def deploy(
@@ -154,10 +156,10 @@ def _read_model(model: nn.Sequential) -> tuple[list[nn.Linear], list[str]]:
         if isinstance(module, nn.Linear):
             linears.append(module)
             activations.append("identity")
-        elif type(module) in _MODULES and linears:
-            activations[-1] = _MODULES[type(module)]
+        elif type(module) in _NAMES and linears:
+            activations[-1] = _NAMES[type(module)]
         else:
-            known = ", ".join(["Linear", *(kind.__name__ for kind in _MODULES)])
+            known = ", ".join(["Linear", *(kind.__name__ for kind in _NAMES)])
             raise UsageError(f"cannot put {type(module).__name__} on a board; use {known}")
     if not linears:
         raise UsageError("the model has no Linear layer")

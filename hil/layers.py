@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from hil.contract import Backend, Sense
+from hil.contract import Backend, Outcome, Sense
 from hil.mapping import PairMapping
 from hil.matrix import PlacedMatrix
 from hil.usual import usual_sense
@@ -80,8 +80,8 @@ class CrossbarLayer(nn.Module):
         reading: how products are measured; None for inputs as they are, each read once.
 
     Attributes:
-        visible: what a product is the sum of, by name; at first ``W`` alone. Update rules show more of their matrices,
-            as they are or with other gains and signs.
+        visible: what a product is the sum of, by name; at first ``W`` alone, or all where none has that name. Update
+            rules show more of their matrices, as they are or with other gains and signs.
         factors: inputs and errors of the last backward pass, (x, d); None when no error came here.
     """
 
@@ -150,6 +150,17 @@ class _Product(torch.autograd.Function):
         return back, d.sum(0), None
 
 
+def collected(matrices: Sequence[PlacedMatrix], outcomes: Sequence[Outcome]) -> Tensor:
+    """The outputs [batch, n_out] of reads of several matrices, added up."""
+    total: Tensor | None = None
+    for matrix, outcome in zip(matrices, outcomes, strict=True):
+        assert outcome.value is not None
+        part = matrix.collect(outcome.value)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
 class PlainReading:
     """Reads inputs as they are and errors scaled to the full voltage, by one list with one Read a matrix."""
 
@@ -157,13 +168,7 @@ class PlainReading:
         """See ``Reading``."""
         matrices = list(layer.visible.values())
         outcomes = layer.backend.execute([matrix.read(x, layer.sense) for matrix in matrices])
-        total: Tensor | None = None
-        for matrix, outcome in zip(matrices, outcomes, strict=True):
-            assert outcome.value is not None
-            part = matrix.collect(outcome.value)
-            total = part if total is None else total + part
-        assert total is not None
-        return total.to(x.dtype)
+        return collected(matrices, outcomes).to(x.dtype)
 
     def errors(self, layer: CrossbarLayer, d: Tensor) -> Tensor:
         """See ``Reading``."""

@@ -23,7 +23,7 @@ from hil.contract import Flag, Outcome, Read
 from hil.converters import pick_range
 from hil.draws import generator
 from hil.errors import UsageError
-from hil.layers import CrossbarLayer, PlainReading
+from hil.layers import CrossbarLayer, PlainReading, collected
 from hil.matrix import PlacedMatrix
 
 Noise = Literal["abs_max", "max", "constant", "average_abs_max"]
@@ -133,7 +133,7 @@ class ManagedReading:
             outcomes = layer.backend.execute(reads)
             railed = _railed(matrices, outcomes)
             done = ~railed | self._last(layer, factor[:, 0], first)
-            total = _sum(matrices, outcomes).to(x.dtype) * (scale * factor / layer.mapping.x_max)
+            total = collected(matrices, outcomes).to(x.dtype) * (scale * factor / layer.mapping.x_max)
             z[left[done]] = total[done]
             memory.clipped += int((railed & done).sum())
             memory.reruns += int((~done).sum())
@@ -277,12 +277,3 @@ def _railed(matrices: Sequence[PlacedMatrix], outcomes: Sequence[Outcome]) -> Te
         rails = ((outcome.flags & _RAILS) != 0) & counts[:, None, :] & (outcome.value != 0)
         met.append(rails.any(2).any(0))
     return torch.stack(met).any(0)
-
-
-def _sum(matrices: Sequence[PlacedMatrix], outcomes: Sequence[Outcome]) -> Tensor:
-    """The outputs [batch, n_out] of all matrices together."""
-    parts: list[Tensor] = []
-    for matrix, outcome in zip(matrices, outcomes, strict=True):
-        assert outcome.value is not None
-        parts.append(matrix.collect(outcome.value))
-    return torch.stack(parts).sum(0)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hil.activations import ACTIVATIONS, Activation
 from hil.contract import Backend
-from hil.layers import CrossbarLayer
+from hil.layers import Backward, CrossbarLayer, Reading
 from hil.program import ProgramReport
 
 Port = Tensor | Callable[[Tensor], Tensor]
@@ -20,6 +20,8 @@ Port = Tensor | Callable[[Tensor], Tensor]
 layer's inputs [batch, n_in] that gives one."""
 
 CostName = Literal["cross_entropy", "mse"]
+_KEEPERS = ("backward", "reading")
+"""Names of what remembers something of a layer, in snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,21 @@ class Network(nn.Module):
     def snapshot(self) -> dict[str, Tensor]:
         """All that a checkpoint keeps of it: parameters on the host, and the memory of backward rules and readings."""
         memory: dict[str, Tensor] = {}
-        for layer in self._layers:
-            for kind, keeper in (("backward", layer.rule), ("reading", layer.reading)):
-                memory |= {f"{layer.name}.{kind}.{name}": t for name, t in keeper.snapshot(layer).items()}
+        for prefix, layer, keeper in self._keepers():
+            memory |= {f"{prefix}{name}": t for name, t in keeper.snapshot(layer).items()}
         return {**self.state_dict(), **memory}
+
+    def parameters_of(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A snapshot without the memory of backward rules and readings, which come and go."""
+        return {name: t for name, t in saved.items() if not any(f".{kind}." in name for kind in _KEEPERS)}
+
+    def _keepers(self) -> list[tuple[str, CrossbarLayer, Backward | Reading]]:
+        """Who remembers something of a layer, with the beginning of its names in a snapshot."""
+        return [
+            (f"{layer.name}.{kind}.", layer, keeper)
+            for layer in self._layers
+            for kind, keeper in zip(_KEEPERS, (layer.rule, layer.reading), strict=True)
+        ]
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Puts a snapshot back.
@@ -82,11 +95,9 @@ class Network(nn.Module):
         own = self.state_dict().keys()
         self.load_state_dict({name: t for name, t in saved.items() if name in own})
         rest = {name: t for name, t in saved.items() if name not in own}
-        for layer in self._layers:
-            for kind, keeper in (("backward", layer.rule), ("reading", layer.reading)):
-                prefix = f"{layer.name}.{kind}."
-                mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
-                keeper.restore(layer, mine)
+        for prefix, layer, keeper in self._keepers():
+            mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+            keeper.restore(layer, mine)
         if rest:
             raise RuntimeError(f"unknown tensors: {', '.join(sorted(rest))}")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from hil.activations import defective, identity
 from hil.contract import Backend
-from hil.deployment import place_model, set_biases, write_weights
+from hil.deployment import MODULES, place_model, set_biases, write_weights
 from hil.errors import UsageError
 from hil.lab.boardfile import ADDRESSES, BoardFile
 from hil.lab.config import Loaded
@@ -23,7 +23,6 @@ from hil.lab.opening import dtype_of, open_backend, read_board
 from hil.lab.runfile import (
     ChipConfig,
     GlorotWeights,
-    ManagedReadingConfig,
     NetworkConfig,
     ProgressiveWeights,
     RunConfig,
@@ -44,13 +43,6 @@ from hil.wire_twin import WireTwin
 from protocols.core.draws import generator
 from protocols.progressive import Progressive
 from sim_backend.wires.conduction import LineResistance
-
-_MODULES: dict[str, Callable[[], nn.Module]] = {
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "relu": nn.ReLU,
-    "identity": nn.Identity,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +133,8 @@ def new_model(network: NetworkConfig, samples: Samples, seed: int) -> nn.Sequent
         with torch.no_grad():
             linear.weight.uniform_(-bound, bound, generator=source)
             linear.bias.zero_()
-        modules += [linear, _MODULES[network.activation]()]
-    modules[-1] = _MODULES[network.output]()
+        modules += [linear, MODULES[network.activation]()]
+    modules[-1] = MODULES[network.output]()
     return nn.Sequential(*modules)
 
 
@@ -158,7 +150,7 @@ def _put_on_board(
         backend,
         mapping=mapping,
         backward=backward,
-        reading=config.reading.reading(run.seed) if isinstance(config.reading, ManagedReadingConfig) else None,
+        reading=config.reading.reading(run.seed),
         cost=samples.cost,
         beside=rule.beside,
     )

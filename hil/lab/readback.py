@@ -55,8 +55,7 @@ def restore(folder: Path, job: Job, saved: Checkpoint) -> State:
     expected = fresh.tensors | {name: t for name, t in known.items() if name in saved.state.tensors}
     _fits(folder, "protocol", expected, saved.state.tensors)
     own: dict[str, Tensor] = job.network.state_dict()
-    parameters = {name: t for name, t in saved.network.items() if ".backward." not in name and ".reading." not in name}
-    _fits(folder, "network", own, parameters)
+    _fits(folder, "network", own, job.network.parameters_of(saved.network))
     totals = ledger(folder, saved.facts.get("ledger"))
     if job.guard.restorable:
         _fits(folder, "board", job.guard.snapshot(), saved.board)

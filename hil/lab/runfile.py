@@ -14,6 +14,7 @@ from hil.contract.bounds import above_zero, at_least_one, not_negative
 from hil.errors import ConfigError
 from hil.lab.config import name_problem
 from hil.lab.tasks import Digits, Files, Iris, Mnist1dLike, Nist7x7, Parity, TwoYinYang, Wine, Xor, YinYang
+from hil.layers import PlainReading
 from hil.management import Bound, ManagedReading, Noise
 from hil.mapping import Reference
 from hil.program import ByPulses, ByRamps
@@ -112,6 +113,10 @@ class PlainReadingConfig:
     """Inputs are read as they are."""
 
     kind: Literal["plain"] = "plain"
+
+    def reading(self, seed: int) -> PlainReading:
+        """The reading; it draws nothing."""
+        return PlainReading()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

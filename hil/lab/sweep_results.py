@@ -11,7 +11,7 @@ from typing import Any, cast
 from hil.lab import tables, tukey
 from hil.lab.plain import printable
 from hil.lab.sweep_space import as_text
-from hil.lab.sweep_work import RESULTS, Row
+from hil.lab.sweep_work import RESULTS, Row, by_combination
 from hil.units import duration
 
 _LONGEST_LABEL = 80
@@ -46,10 +46,7 @@ class Summary:
 
 def summaries(rows: Sequence[Row], varied: Sequence[str], shown: Sequence[str]) -> list[Summary]:
     """One summary for each combination, in order."""
-    grouped: dict[int, list[Row]] = {}
-    for row in rows:
-        grouped.setdefault(row.combination, []).append(row)
-    return [_summary(group, varied, shown) for _, group in sorted(grouped.items())]
+    return [_summary(group, varied, shown) for _, group in by_combination(rows)]
 
 
 def _summary(rows: Sequence[Row], varied: Sequence[str], shown: Sequence[str]) -> Summary:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from hil.errors import ConfigError, UsageError
 from hil.lab.plain import printable
 from hil.lab.sweep_space import Range, SearchConfig, as_text
-from hil.lab.sweep_work import Row, WorkList, point
+from hil.lab.sweep_work import Row, WorkList, by_combination, point
 
 _FIRST = 10
 """Trials that the sampler ``tpe`` draws at random before it learns."""
@@ -43,10 +43,7 @@ class Trial:
 
 def trials(rows: Sequence[Row], maximise: str) -> list[Trial]:
     """The trials of a search, in order."""
-    grouped: dict[int, list[Row]] = {}
-    for row in rows:
-        grouped.setdefault(row.combination, []).append(row)
-    return [_trial(number, group, maximise) for number, group in sorted(grouped.items())]
+    return [_trial(number, group, maximise) for number, group in by_combination(rows)]
 
 
 def _trial(number: int, rows: Sequence[Row], maximise: str) -> Trial:

@@ -46,6 +46,14 @@ _PATIENCE = 30.0
 """s to wait for somebody who reads the file with another program."""
 
 
+def by_combination(rows: Sequence[Row]) -> list[tuple[int, list[Row]]]:
+    """The runs of each combination, in the order of the combinations."""
+    grouped: dict[int, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.combination, []).append(row)
+    return sorted(grouped.items())
+
+
 def point(combination: int, seed: int, overrides: Mapping[str, Any]) -> Point:
     """A run that is to be done; combinations are counted from 0 on."""
     return combination, seed, overrides, f"{combination + 1:05d}-s{seed}"

@@ -11,7 +11,7 @@ import json
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hil.deployment import MODULES
 from hil.lab.layerchain import chained
 from hil.lab.plain import printable
 from hil.lab.tasks.arrays import npz_names, read_npz, unusable
@@ -30,12 +31,6 @@ MOST_TENSORS = 64
 _MOST_HEADER = 1 << 20
 
 ActivationName = Literal["tanh", "sigmoid", "relu", "identity"]
-_MODULES: dict[str, Callable[[], nn.Module]] = {
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "relu": nn.ReLU,
-    "identity": nn.Identity,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +78,7 @@ def load_weights(
         with torch.no_grad():
             linear.weight.copy_(weight)
             linear.bias.zero_() if bias is None else linear.bias.copy_(bias)
-        modules += [linear, _MODULES[output if number == len(layers) - 1 else activation]()]
+        modules += [linear, MODULES[output if number == len(layers) - 1 else activation]()]
     return nn.Sequential(*modules)
 
 

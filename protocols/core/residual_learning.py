@@ -11,7 +11,6 @@ arXiv 2510.02516 (a sum of many tiles).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,17 +86,6 @@ def moved(device: Response, w: Tensor, wanted: Tensor) -> Tensor:
     return w + wanted * symmetric_part(device, w) - wanted.abs() * asymmetric_part(device, w)
 
 
-def visible(tiles: Sequence[Tensor], gamma: float) -> Tensor:
-    """The weight that a product sees: the sum of gamma^n W(n).
-
-    Reference: Li et al. 2025 (multi-tile residual learning).
-    """
-    total = tiles[0]
-    for n, tile in enumerate(tiles[1:], start=1):
-        total = total + gamma**n * tile
-    return total
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
     """The rates of residual learning with two tiles.
@@ -117,34 +105,6 @@ class Residual:
             raise ValueError(
                 f"alpha and beta must be above 0 and gamma from 0 to 1, got {self.alpha}, {self.beta} and {self.gamma}"
             )
-
-    def step(
-        self,
-        w: Tensor,
-        p: Tensor,
-        gradient: Tensor,
-        main: Response,
-        residual: Response,
-        *,
-        reference: float | Tensor = 0.0,
-    ) -> tuple[Tensor, Tensor]:
-        """One step: P moves against the gradient, and W by the new P.
-
-        Args:
-            w: main tile.
-            p: residual tile.
-            gradient: of the loss by the visible weight, there.
-            main: devices of W.
-            residual: devices of P.
-            reference: the symmetry point of P that its reading is taken against; 0 after zero-shifting.
-
-        Returns:
-            The new W and P.
-
-        Reference: Wu et al. 2025 (residual learning: P follows the gradient, W follows P).
-        """
-        p = moved(residual, p, -self.alpha * gradient)
-        return moved(main, w, self.beta * (p - reference)), p
 
 
 def slope_of_descent(noise: float, tau: float) -> float:

@@ -38,16 +38,6 @@ class Tracking:
         """The sign of a step."""
         return 1.0 if self.period is None or (step // self.period) % 2 == 0 else -1.0
 
-    def settles(self, alpha: float, size: float, tau: float) -> bool:
-        """Whether P settles well within a period (a third of it).
-
-        Args:
-            alpha: rate of P.
-            size: mean size of the gradient, E|g|.
-            tau: of the devices of P; the settling time is tau / (alpha size) steps.
-        """
-        return self.period is None or self.period * alpha * size >= 3 * tau
-
 
 def visible(w: Tensor, p: Tensor, q: Tensor, chopper: float, gamma: float) -> Tensor:
     """The weight that a product sees: W + gamma c (P - Q)."""
