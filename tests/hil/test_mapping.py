@@ -21,7 +21,7 @@ def mappings(draw) -> PairMapping:
         w_max=draw(st.floats(0.01, 100.0)),
         x_max=draw(st.floats(0.1, 10.0)),
         volts=draw(st.floats(0.01, 1.0)),
-        reference=draw(st.sampled_from(["middle", "low"])),
+        reference=draw(st.sampled_from(["middle", "low", "fixed"])),
     )
 
 
@@ -56,6 +56,12 @@ def test_both_cells_of_a_zero_weight_sit_at_the_reference():
     assert float(plus) == float(minus) == pytest.approx(2e-5)
     plus, minus, _ = PairMapping(**usual, reference="low").pair(zero)
     assert float(plus) == float(minus) == pytest.approx(1e-5)
+
+
+def test_a_fixed_reference_stays_in_the_middle_and_the_plus_cell_reaches_both_ends():
+    mapping = PairMapping(siemens_low=1e-5, siemens_high=3e-5, w_max=2.0, volts=0.2, reference="fixed")
+    plus, minus, _ = mapping.pair(torch.tensor([-2.0, 0.0, 2.0], dtype=torch.float64))
+    assert plus.tolist() == pytest.approx([1e-5, 2e-5, 3e-5]) and minus.tolist() == pytest.approx([2e-5] * 3)
 
 
 def test_gain_turns_the_current_of_a_pair_into_its_output():

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.contract import Side
+from hil.contract import Shape, Side
+from hil.contract.cost import coincidences
 from hil.mapping import usual_mapping
 from hil.matrix import PlacedMatrix, placed_pairs
 from hil.placement import place, tiling
@@ -119,3 +120,22 @@ def test_the_dtype_of_the_weights_is_kept(spec_of, dtype):
     matrix = placed(spec_of(), 2, 5, dtype)
     assert matrix.read(inputs(1, 5).to(dtype)).volts.dtype == dtype
     assert matrix.weights(torch.ones(matrix.blocks.shape, dtype=dtype)).dtype == dtype
+
+
+@pure
+@given(sizes, drives, st.booleans(), st.integers(1, 4))
+def test_an_outer_operation_pulses_every_weight_by_its_coincidences(spec_of, quiet_board, size, drive, both, slots):
+    """Also where an input's volts are turned: a positive product raises the weight, on either cell of its pair."""
+    _, matrix, _ = loaded(spec_of, quiet_board, size, drive)
+    turned = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(matrix.in_index.shape[1])[: matrix.in_index.shape[1]]
+    matrix = replace(matrix, volts_per_input=matrix.volts_per_input * turned)
+    fires = [(inputs(slots, n, seed) > 0).to(torch.int8) for seed, n in enumerate(size)]
+    signs = [inputs(1, n, 7 + seed).sign().to(torch.int8) for seed, n in enumerate(size)]
+    out_bits, in_bits = (f * s for f, s in zip(fires, signs, strict=True))
+    counts = coincidences(matrix.outer(out_bits, in_bits, Shape(1.0, 1e-6), Shape(1.2, 1e-6), both=both))
+    wanted = matrix.spread((out_bits.T.long() @ in_bits.long()).double())
+    raising = counts * matrix.polarity * matrix.oriented(matrix.volts_per_input.sign()[:, None, :].expand_as(
+        matrix.oriented(matrix.polarity)
+    ))  # fmt: skip
+    moved = matrix.polarity != 0 if both else matrix.polarity > 0
+    torch.testing.assert_close(raising.double(), torch.where(moved, wanted, 0.0))

@@ -15,7 +15,7 @@ from hil.deployment import place_model
 from hil.lab.guard import Guard
 from hil.lab.stop import StopToken
 from hil.lowering import Lowering
-from hil.mapping import usual_mapping
+from hil.mapping import Reference, usual_mapping
 from hil.network import Network
 from hil.protocol import Batch
 from sim_backend.board import SimBoard
@@ -99,13 +99,14 @@ def bench(quiet_board, noisy_board, spec_of) -> Callable[..., Bench]:
     """``bench(noisy=False, limits={...}, seed=0)``: a 2-4-3 network on a tiny board, weights as the chip starts."""
 
     def build(
-        *, noisy: bool = False, limits: dict[str, Any] | None = None, seed: int = 0, backward: Any = None
-    ) -> Bench:
+        *, noisy: bool = False, limits: dict[str, Any] | None = None, seed: int = 0, backward: Any = None,
+        reference: Reference = "middle", beside: tuple[str, ...] = (),
+    ) -> Bench:  # fmt: skip
         sim = (noisy_board if noisy else quiet_board)(spec_of(limits=limits), seed=seed)
         tap, stop = Tap(sim), StopToken()
         guard = Guard(tap, stop=stop)
-        mapping = usual_mapping(sim.spec, w_max=2.0)
-        network = place_model(small_model(seed), Lowering(guard), mapping=mapping, backward=backward)
+        mapping = usual_mapping(sim.spec, w_max=2.0, reference=reference)
+        network = place_model(small_model(seed), Lowering(guard), mapping=mapping, backward=backward, beside=beside)
         return Bench(sim, tap, guard, stop, network)
 
     return build

@@ -79,6 +79,22 @@ def test_more_pulses_than_allowed_are_held_and_reported(bench):
     assert on.guard.ledger.pulses == 5
 
 
+def test_a_fixed_reference_is_never_pulsed(bench):
+    """The plus cell alone takes all pulses of its weight, and moves it by as many steps."""
+    on = bench(reference="fixed")
+    change, before = zeros(on.network), weights(on)
+    for layer in on.network.layers:
+        change[layer.name] += 2 * layer.step
+    SignedPulses().write(on.network, change, {}, Key(0, 0))
+    for layer, old, new in zip(on.network.layers, before, weights(on), strict=True):
+        matrix = layer.matrices["W"]
+        pulses = on.sim.chip.state["pulses"]
+        blocks = zip(matrix.blocks.kernel, matrix.blocks.row, matrix.blocks.col, strict=True)
+        got = torch.stack([pulses[k, r : r + matrix.blocks.n_rows, c : c + matrix.blocks.n_cols] for k, r, c in blocks])
+        assert set(got[matrix.polarity > 0].tolist()) == {2} and not bool(got[matrix.polarity <= 0].any())
+        assert 0.8 < float(((new - old) / (2 * layer.step)).mean()) < 1.2
+
+
 # -- one pulse by sign -------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +140,16 @@ def test_cells_at_the_end_of_the_window_are_held_and_stuck_ones_reported(bench):
     change["layer1"][0, 0] = 50.0
     numbers = WriteVerify(method=ByPulses(window=1e-9, rounds=2)).write(on.network, change, {}, Key(0, 0))
     assert numbers == {"pulsed_cells": 2.0, "missed_cells": 2.0, "held_cells": 2.0}
+
+
+def test_write_verify_leaves_a_fixed_reference_alone(bench):
+    on = bench(reference="fixed")
+    change, before = zeros(on.network), weights(on)
+    change["layer1"][0, 1] = 0.3
+    numbers = WriteVerify(above=0.1, method=METHOD).write(on.network, change, {}, Key(0, 0))
+    assert numbers == {"pulsed_cells": 1.0, "missed_cells": 0.0, "held_cells": 0.0}
+    moved = (weights(on)[0] - before[0])[0, 1]
+    assert abs(float(moved) - 0.3) <= METHOD.window / on.network.layers[0].mapping.scale
 
 
 def test_nothing_above_the_threshold_is_not_even_read(bench):

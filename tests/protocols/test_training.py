@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load, save
 
 from hil.errors import Aborted, LimitExceeded
+from hil.layers import ChipBackward
 from hil.program import ByPulses
+from protocols.backpropagation import Backpropagation
 from protocols.filters import Adam, Decay, LowPass, Threshold, UpdateNoise
+from protocols.parts import Factors, Forgetful
 from protocols.perturbation import NodePerturbation, WeightPerturbation
 from protocols.pulsed_perturbation import PulsedPerturbation
 from protocols.rules import SignedPulses, SignThreshold, WriteVerify
@@ -215,3 +218,52 @@ def test_a_chain_that_makes_no_sense_is_refused(transforms, problem):
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=r"must be"):
         wrong()
+
+
+# -- what rules may ask for --------------------------------------------------------------------------------------------
+
+
+class Counting(Forgetful):
+    """A rule that takes factors, remembers how many updates it saw, and makes a second matrix visible."""
+
+    factored = True
+    beside = ("A",)
+
+    def __init__(self):
+        self.seen = []
+
+    def start(self, network):
+        return {"updates": torch.zeros((), dtype=torch.int64)}
+
+    def show(self, network, memory):
+        for layer in network.layers:
+            layer.visible = {"W": layer.matrices["W"]} | ({"A": layer.matrices["A"]} if memory["updates"] else {})
+
+    def write(self, network, change, memory, key):
+        self.seen.append(change["layer2"])
+        memory["updates"] = memory["updates"] + 1
+        return {}
+
+
+def test_rules_get_factors_keep_tensors_and_choose_what_is_visible(bench, blobs):
+    rule = Counting()
+    on = bench(backward=ChipBackward(), beside=rule.beside)
+    blocks = [b for layer in on.network.layers for b in (layer.matrices["W"].blocks, layer.matrices["A"].blocks)]
+    places = [place for b in blocks for place in zip(b.kernel, b.row, b.col, strict=True)]
+    assert len(set(places)) == len(places)
+    protocol = Training(source=Backpropagation(), transforms=(Sgd(eta=0.5),), rule=rule)
+    state = on.train(protocol, protocol.init(on.network, 0), blobs, 2)
+    assert int(state.tensors["rule/updates"]) == 2
+    assert on.tap.lists[0] == ("Read",) and on.tap.lists[-1] == ("Read", "Read")
+    first = rule.seen[0]
+    assert isinstance(first, Factors) and first.x.shape == (24, 4) and first.d.shape == (24, 3)
+
+
+def test_a_transform_that_needs_the_matrix_makes_it_dense(bench, blobs):
+    rule = Counting()
+    for chain in ((Sgd(eta=0.5),), (Sgd(eta=0.5), Clip(rms=1e9))):
+        on = bench(backward=ChipBackward(), beside=rule.beside)
+        protocol = Training(source=Backpropagation(), transforms=chain, rule=rule)
+        on.train(protocol, protocol.init(on.network, 0), blobs, 1)
+    factors, whole = rule.seen
+    torch.testing.assert_close(factors.dense, whole)
