@@ -107,7 +107,7 @@ def residual_learning(*, replicas: int = 5, steps: int = 20_000, tile_steps: int
         title=f"Residual learning on a noisy quadratic with soft-bounds devices, mean of {replicas} copies",
         table=Table(
             f"Slopes of mean weights on targets, and relative errors ({steps:,} steps; {tile_steps:,} a tile)",
-            ("number", "case", "law of descent", *names, *(f"{n} tiles" for n in range(1, MOST_TILES + 1))),
+            ("number", "case", "law of descent", *names, "1 tile", *(f"{n} tiles" for n in range(2, MOST_TILES + 1))),
             tuple(rows),
         ),
         published=(SLOPES, TILES, TRACKED),
