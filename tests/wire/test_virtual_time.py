@@ -85,7 +85,8 @@ def test_questions_take_their_bytes_and_their_round_trip(rate, round_trip, size)
     with board(ShellSettings(pty=True, rate=rate, round_trip=round_trip)) as started:
         with Wire.tcp(started.tcp) as tcp, Wire.pty(started.device) as pty:
             for client in (tcp, pty):
-                times = [timed(lambda: (client.send(message), client.exactly(size)))[1] for _ in range(12)]  # noqa: B023
+                often = round(0.25 / bound)  # load hides short questions more easily, so they are asked more often
+                times = [timed(lambda: (client.send(message), client.exactly(size)))[1] for _ in range(often)]  # noqa: B023
                 assert bound <= min(times) < 1.05 * bound  # the slower ones are other people's load
 
 
